@@ -119,7 +119,7 @@ class Decoder(nn.Module):
     ) -> Float[Array, "rows tokens dim"]:
         x = self.embedding(tokens)
         segments = Segments(token_segments, token_positions, packed=encoded.segments.packed)
-        turns = rotations(token_positions, self.config.rotary_dims, self.config.head_dim)
+        turns = rotations(token_positions, tokens.shape[1], self.config.rotary_dims, self.config.head_dim)
         shared = (segments, turns, encoded.frames, encoded.segments)
         if self.config.scan_layers:
             x = scan(self.layers, self.config.decoder_layers, x, *shared)
@@ -153,7 +153,7 @@ class Decoder(nn.Module):
         """See `Moonshine.step`."""
         x = self.embedding(token[:, None])
         positions = jnp.broadcast_to(index, (token.shape[0], 1))
-        turns = rotations(positions, self.config.rotary_dims, self.config.head_dim)
+        turns = rotations(positions, cache.keys[0].shape[2], self.config.rotary_dims, self.config.head_dim)
         keys, values = [], []
         for number, layer in enumerate(self.layer):
             x, key, value = layer.step(

@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         x = StridedConv(config.dim, taps3, stride3, dtype=dtype, name="conv3")(gelu(x))
         x = gelu(x)
 
-        turns = rotations(segments.positions, config.rotary_dims, config.head_dim)
+        turns = rotations(segments.positions, x.shape[1], config.rotary_dims, config.head_dim)
         if config.scan_layers:
             layers = rematerialised(EncoderLayer, config.remat, scanned=True)(config, name="layers")
             x = scan(layers, config.encoder_layers, x, segments, turns)

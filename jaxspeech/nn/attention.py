@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxspeech.nn.rope import rotate
 from jaxspeech.ops.attention import attention
+from jaxspeech.ops.dense import flat_dot_general
 from jaxspeech.ops.segments import Segments
 
 Rotations = tuple[Float[Array, "rows time head_dim"], Float[Array, "rows time head_dim"]]
@@ -25,11 +26,15 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         def into() -> nn.DenseGeneral:
-            return nn.DenseGeneral((self.heads, self.head_dim), use_bias=False, dtype=self.dtype)
+            return nn.DenseGeneral(
+                (self.heads, self.head_dim), use_bias=False, dtype=self.dtype, dot_general=flat_dot_general
+            )
 
         self.query, self.key, self.value = into(), into(), into()
         init = nn.initializers.variance_scaling(self.output_scale**2, "fan_in", "truncated_normal")
-        self.output = nn.DenseGeneral(self.dim, axis=(-2, -1), use_bias=False, dtype=self.dtype, kernel_init=init)
+        self.output = nn.DenseGeneral(
+            self.dim, axis=(-2, -1), use_bias=False, dtype=self.dtype, kernel_init=init, dot_general=flat_dot_general
+        )
 
     def __call__(
         self, x: Float[Array, "rows time dim"], segments: Segments, rotations: Rotations | None = None

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxspeech.ops import conv
+from jaxspeech.ops.conv import strided_conv
 
 
 class StridedConv(nn.Module):
@@ -20,7 +20,7 @@ class StridedConv(nn.Module):
     def __call__(self, x: Float[Array, "rows time inputs"]) -> Float[Array, "rows frames outputs"]:
         shape = (self.taps, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        y = conv.blocks(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        y = strided_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxspeech.ops.activations import gelu, swiglu
+from jaxspeech.ops.dense import flat_dot_general
 
 
 class GeluMLP(nn.Module):
@@ -18,8 +19,8 @@ class GeluMLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
         init = nn.initializers.variance_scaling(self.output_scale**2, "fan_in", "truncated_normal")
-        x = nn.Dense(self.inner, dtype=self.dtype, name="fc1")(x)
-        return nn.Dense(self.dim, dtype=self.dtype, kernel_init=init, name="fc2")(gelu(x))
+        x = nn.Dense(self.inner, dtype=self.dtype, dot_general=flat_dot_general, name="fc1")(x)
+        return nn.Dense(self.dim, dtype=self.dtype, kernel_init=init, dot_general=flat_dot_general, name="fc2")(gelu(x))
 
 
 class SwigluMLP(nn.Module):
@@ -33,5 +34,7 @@ class SwigluMLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
         init = nn.initializers.variance_scaling(self.output_scale**2, "fan_in", "truncated_normal")
-        x = nn.Dense(2 * self.inner, dtype=self.dtype, name="fc1")(x)
-        return nn.Dense(self.dim, dtype=self.dtype, kernel_init=init, name="fc2")(swiglu(x))
+        x = nn.Dense(2 * self.inner, dtype=self.dtype, dot_general=flat_dot_general, name="fc1")(x)
+        return nn.Dense(self.dim, dtype=self.dtype, kernel_init=init, dot_general=flat_dot_general, name="fc2")(
+            swiglu(x)
+        )

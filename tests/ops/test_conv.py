@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxspeech.ops.conv import blocks, reference
+from jaxspeech.ops.conv import blocks, library
 
 
 @pytest.mark.parametrize(("taps", "stride", "inputs"), [(127, 64, 1), (7, 3, 5), (3, 2, 4), (2, 3, 2), (1, 1, 3)])
@@ -20,6 +20,6 @@ def test_blocks_equal_the_convolution(taps, stride, inputs, extra):
         y, backward = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
         return y, *backward(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
 
-    for a, b in zip(both(blocks), both(reference)):
+    for a, b in zip(both(blocks), both(library)):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
