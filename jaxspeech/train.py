@@ -53,8 +53,8 @@ def train(config: ConfigDict, workdir: str, *, profile: str = "") -> int:
     Raises:
         UserError: anything that the user can correct.
     """
-    distributed.initialize()
     keep_freed_memory()
+    distributed.initialize()
     jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
     folder = pathlib.Path(workdir).absolute()
     mesh = make_mesh(config.mesh)

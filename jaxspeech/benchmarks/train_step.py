@@ -19,7 +19,6 @@ from jaxspeech.compile import compile_all
 from jaxspeech.data.plan import Schedule, shapes_for
 from jaxspeech.data.shapes import Lengths, Shape
 from jaxspeech.parallel import sharding
-from jaxspeech.parallel.host_memory import keep_freed_memory
 from jaxspeech.parallel.mesh import make_mesh
 from jaxspeech.task import Task, task_class
 
@@ -35,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    keep_freed_memory()
     torch, model = peer.load()
     ours, theirs = Ours(args.tokenizer), Theirs(torch, model)
     results: dict[str, Any] = {}

@@ -7,6 +7,7 @@ import os
 import sys
 
 from jaxspeech.errors import run_or_explain
+from jaxspeech.parallel.host_memory import keep_freed_memory
 
 COMMANDS = {
     "plan": "shapes, expected padding, compiled memory and time of an epoch, before anything is spent",
@@ -56,6 +57,7 @@ def _dispatch() -> int:
     if rest and not (hasattr(args, "config") and all(word.startswith("--config.") for word in rest)):
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     args.overrides = rest
+    keep_freed_memory()
     result = module.run(args)
     if args.json and result is not None:
         print(json.dumps(result, ensure_ascii=False))
