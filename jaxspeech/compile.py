@@ -162,7 +162,7 @@ def compile_all(
         say: is told how far it is.
     """
     done: list[Shape] = []
-    say(f"compiling {len(shapes)} shapes")
+    say(f"compiling {len(shapes)} shape{'s' * (len(shapes) > 1)}")
 
     def compile_with(accumulate: int, shape: Shape) -> Compiled:
         with jax.set_mesh(mesh):  # a thread does not inherit it

@@ -92,9 +92,7 @@ def prepare(config: ConfigDict, fit: Fit | None = None) -> Prepared:
         selection=selection,
         schedule=schedule,
         first=first,
-        fingerprint=fingerprint(
-            config, {name: manifest.fingerprint for name, manifest, _ in collection.parts}, task.tokenizer.fingerprint
-        ),
+        fingerprint=fingerprint(config, collection, task.tokenizer.fingerprint),
         measure_seconds=measured - start,
         plan_seconds=time.perf_counter() - measured,
     )

@@ -186,12 +186,11 @@ class _Run:
         if distributed.is_main():
             (self.folder / "plan.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
         memory = max(compiled.memory_bytes for compiled in self.compiled)
+        shapes = f"{len(self.compiled)} shape" + "s" * (len(self.compiled) > 1)
         self.progress.note(
             f"{report['parameters']:,} parameters ({report['trainable']:,} train), {report['utterances']:,} "
-            "utterances, "
-            f"{report['batches']:,} batches an epoch, padding {report['padding']:.1%}; {len(self.compiled)} "
-            "shapes compiled in "
-            f"{time.perf_counter() - start:.0f} s, {memory / 2**30:.2f} GiB a device"
+            f"utterances, {report['batches']:,} batches an epoch, padding {report['padding']:.1%}; {shapes} compiled "
+            f"in {time.perf_counter() - start:.0f} s, {memory / 2**30:.2f} GiB a device"
             + (f", {self.accumulate} micro-batches" if self.accumulate > 1 else "")
         )
 

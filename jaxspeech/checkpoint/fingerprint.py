@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxspeech.config import flatten
+from jaxspeech.data.manifest import Collection
 from jaxspeech.errors import UserError
 
 # A run is a function of (config, manifest, seed): these keys decide which utterances a step sees, and how they sound.
@@ -24,12 +25,15 @@ _KEYS = [
 ]
 
 
-def fingerprint(config: ConfigDict, manifests: dict[str, str], tokenizer: str) -> dict[str, Any]:
-    """A flat dict of what decides the batches; `manifests` maps each training manifest's name to its content's hash."""
+def fingerprint(config: ConfigDict, manifests: Collection, tokenizer: str) -> dict[str, Any]:
+    """A flat dict of what decides the batches, of the run's training manifests and its tokenizer's fingerprint."""
     values = dict(flatten(config))
     chosen = {key: values[key] for key in _KEYS}
     chosen |= {key: value for key, value in values.items() if key.startswith("data.augment.")}
-    chosen |= {f"manifest {name}": digest for name, digest in manifests.items()}
+    # Record numbers run through the manifests in their order.
+    chosen["order of manifests"] = [name for name, *_ in manifests.parts]
+    chosen |= {f"manifest {name}": manifest.fingerprint for name, manifest, _ in manifests.parts}
+    chosen |= {f"weight of {name}": weight for name, _, weight in manifests.parts}
     return chosen | {"tokenizer": tokenizer}
 
 
@@ -38,7 +42,9 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], workdir: str) ->
     changes = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
-        if old == new:
+        if old == new or (key == "order of manifests" and sorted(old or []) != sorted(new or [])):
+            continue  # manifests that came or went are named on their own
+        if key.startswith("weight of ") and (old is None or new is None):
             continue
         if key == "tokenizer" or key.startswith("manifest "):
             what = "was not there" if old is None else "is not there any more" if new is None else "has other content"

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxspeech.models.moonshine_decoder import Cache, Decoder
 from jaxspeech.models.moonshine_encoder import RECEPTIVE_FIELD, STRIDE, Encoded, Encoder, frames
-from jaxspeech.nn.stack import unstack_layers
+from jaxspeech.nn.stack import POLICIES, unstack_layers
+from jaxspeech.ops.attention import IMPLEMENTATIONS
 from jaxspeech.ops.segments import locate
 
 __all__ = [
@@ -70,6 +71,10 @@ class MoonshineConfig:
             raise ValueError(f"dim {self.dim} over heads {self.heads} is odd; rotary positions need pairs")
         if self.rotary_dims % 2 or not 0 < self.rotary_dims <= self.head_dim:
             raise ValueError(f"rotary_dims {self.rotary_dims} must be even and at most the head's {self.head_dim}")
+        if self.attention is not None and self.attention not in IMPLEMENTATIONS:
+            raise ValueError(f"attention {self.attention!r} is none of {', '.join(IMPLEMENTATIONS)}")
+        if self.remat not in POLICIES:
+            raise ValueError(f"remat {self.remat!r} is none of {', '.join(POLICIES)}")
 
     @property
     def head_dim(self) -> int:

@@ -112,6 +112,11 @@ class Moonshine:
             "eos": tokenizer.eos,
             "attention": section.attention or None,
         }
+        if section.attention == "cudnn" and config.data.batching == "packed":
+            raise UserError(
+                "config.model.attention = 'cudnn' takes one utterance a row; leave it empty, or set "
+                "config.data.batching=buckets"
+            )
         try:
             sizes = model.MoonshineConfig(**values)
         except ValueError as error:
