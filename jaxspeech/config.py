@@ -52,6 +52,21 @@ def base(task: str) -> ConfigDict:
     config.data.augment.gain_db = 0.0  # level changes by up to this many dB
     config.data.augment.noise_db = 0.0  # white noise at this SNR or better; 0: none
     config.data.augment.time_mask = 0.0  # share of the audio silenced, in up to three stretches
+    config.data.augment.delay = 0  # steps before which these four are off
+    config.data.augment.ramp = 0  # steps after that over which they grow to what is set
+    config.data.augment.room = _part()  # speech convolved with an impulse response
+    config.data.augment.room.manifest = placeholder(object)  # of impulse responses; a mapping as in data.train
+    for name, best in (("babble", (15.0, 30.0)), ("background", (0.0, 30.0))):
+        part = config.data.augment[name] = _part()
+        part.manifest = placeholder(object)  # of noises; babble: of utterances, those of data.train if empty
+        part.snr_db = best  # drawn from this range
+        part.initial_snr_db = (30.0, 60.0)  # until `delay`; over `ramp` steps the range moves to snr_db
+    config.data.augment.babble.talkers = 3  # other people at once, at most
+    config.data.augment.clipping = _part()
+    config.data.augment.clipping.share = 0.1  # of the samples, at most
+    config.data.augment.narrowband = _part()  # 8 kHz and back
+    config.data.augment.codec = _part()
+    config.data.augment.codec.kinds = "mp3 opus mulaw gsm"  # one of them is drawn
 
     config.optim = ConfigDict()
     config.optim.name = "schedule_free_adamw"  # or "adamw"
@@ -99,6 +114,15 @@ def base(task: str) -> ConfigDict:
     return config.lock()
 
 
+def _part() -> ConfigDict:
+    """A part of the augmentation that meets some utterances and not others."""
+    part = ConfigDict(convert_dict=False)
+    part.probability = 0.0  # share of the utterances; 0: off
+    part.delay = 0  # steps before which it is off (noise: at its mildest)
+    part.ramp = 0  # steps after that over which its probability (noise: its SNR) comes to what is set
+    return part
+
+
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads a config file and applies words such as `--config.optim.learning_rate=1e-3`.
 
@@ -134,8 +158,12 @@ def override(config: ConfigDict, name: str, text: str) -> None:
     target = config
     for part in section.split(".") if section else []:
         target = target[part]
-    with target.unlocked():
-        target[key] = _convert(name, text, keys[name])
+    value = _convert(name, text, keys[name])
+    try:
+        with target.unlocked():
+            target[key] = value
+    except TypeError:
+        raise UserError(f"--config.{name}={text}: a list such as [1, 2] is needed (it is {keys[name]!r} now)") from None
 
 
 def _convert(name: str, text: str, old: Any) -> Any:
@@ -268,6 +296,7 @@ def validate(config: ConfigDict, *, training: bool = True) -> None:
         for path in manifest_paths(config.data[key]):
             if not os.path.isfile(path):
                 raise UserError(f"config.data.{key}: no manifest {path!r} (seen from {os.getcwd()})")
+    _validate_augmentation(config.data.augment, training)
     tokenizer = config.data.tokenizer
     if not tokenizer:
         raise UserError("config.data.tokenizer is empty; give a tokenizer.json, a *.model or 'characters:abc… '")
@@ -275,6 +304,27 @@ def validate(config: ConfigDict, *, training: bool = True) -> None:
         raise UserError(f"config.data.tokenizer: no file {tokenizer!r} (seen from {os.getcwd()})")
     if config.init_from and not os.path.exists(config.init_from.partition("@")[0]):
         raise UserError(f"config.init_from: no folder {config.init_from!r} (seen from {os.getcwd()})")
+
+
+def _validate_augmentation(section: ConfigDict, training: bool) -> None:
+    for name, part in section.items():
+        if not isinstance(part, ConfigDict):
+            continue
+        key = f"config.data.augment.{name}"
+        for share in ("probability", "share"):
+            if part.get(share, 0) > 1:
+                raise UserError(f"{key}.{share} = {part[share]}: it must be from 0 to 1")
+        for pair in ("snr_db", "initial_snr_db"):
+            if pair in part and not (len(part[pair]) == 2 and part[pair][0] <= part[pair][1]):
+                raise UserError(f"{key}.{pair} = {part[pair]}: it must be two numbers of dB, the lower one first")
+        if training and part.probability and "manifest" in part:
+            if not part.manifest and name != "babble":
+                raise UserError(f"{key}.probability = {part.probability}, but {key}.manifest is empty; give a manifest")
+            for path in manifest_paths(part.manifest):
+                if "://" not in path and not os.path.isfile(path):
+                    raise UserError(f"{key}.manifest: no manifest {path!r} (seen from {os.getcwd()})")
+    if section.babble.talkers < 1:
+        raise UserError("config.data.augment.babble.talkers = 0: it must be greater than 0")
 
 
 def manifest_paths(spec: Any) -> list[str]:

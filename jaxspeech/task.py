@@ -87,7 +87,7 @@ class Task(Protocol):
         ...
 
     def load(self, record: Record, rng: np.random.Generator | None) -> Example:
-        """Reads one utterance on the host. `rng` drives its augmentation; None means none."""
+        """Reads one utterance on the host. `rng` (`data.augment.Draws`) drives its augmentation; None means none."""
         ...
 
     def collate(self, rows: Sequence[Sequence[Example]], shape: Shape) -> Batch:

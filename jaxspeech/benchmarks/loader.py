@@ -1,7 +1,9 @@
-"""`jaxspeech bench loader`: files to device-ready batches, against a bare decode loop, per core."""
+"""`jaxspeech bench loader`: files and shards to device-ready batches, against a bare decode loop, per core."""
 
 import argparse
+import io
 import pathlib
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,12 +14,15 @@ import soundfile
 from tqdm import tqdm
 
 from jaxspeech import config as configs
+from jaxspeech.corpora.encoding import Encoding
+from jaxspeech.corpora.shards import pack
 from jaxspeech.data import audio, pipeline
 from jaxspeech.data.manifest import Collection, write_manifest
 from jaxspeech.data.plan import Schedule, shapes_for
 from jaxspeech.task import task_class
 
 SECONDS = 12.0
+CASES = {"flac": "flac", "pcm16": "wav", "flac_shard": "flac", "pcm16_shard": "wav"}  # → suffix of the files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,18 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     results = {}
-    for name, suffix in (("flac", "flac"), ("pcm16", "wav")):
+    for name, suffix in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
-            manifest = _files(pathlib.Path(folder), suffix, args.files)
+            manifest = files(pathlib.Path(folder), suffix, args.files)
+            if name.endswith("_shard"):
+                encoding = Encoding("flac" if suffix == "flac" else "pcm16")
+                manifest = pathlib.Path(pack(manifest, f"{folder}/shards", encoding, processes=1)["manifest"])
             results[name] = _compare(name, manifest, args.rounds)
     return results
 
 
-def _files(folder: pathlib.Path, suffix: str, count: int) -> pathlib.Path:
-    """Something like speech: noise that swells and fades, so that FLAC has what it has with speech."""
+def files(folder: pathlib.Path, suffix: str, count: int) -> pathlib.Path:
+    """Something like speech: noise that swells and fades, so that FLAC has what it has with speech; its manifest."""
     rng = np.random.default_rng(0)
     n = int(SECONDS * 16000)
-    swell = np.interp(np.arange(n), np.arange(0, n + 4000, 4000), rng.random(n // 4000 + 2))
+    knots = np.arange(0, n + 4000, 4000)
+    swell = np.interp(np.arange(n), knots, rng.random(len(knots)))
     rows = []
     for i in tqdm(range(count), f"writing {suffix}", disable=None, leave=False):
         sound = np.convolve(rng.standard_normal(n), np.ones(8) / 8, "same") * swell * 0.3
@@ -56,26 +65,63 @@ def _compare(name: str, manifest: pathlib.Path, rounds: int) -> dict[str, float]
     collection = Collection.open(str(manifest))
     lengths, everyone = task.measure(collection), np.arange(len(collection))
     schedule = Schedule(shapes_for(config.data, lengths, everyone), lengths, everyone)
-    files = [collection[i].segments[0].audio for i in range(len(collection))]
-    seconds = SECONDS * len(files)
-
-    def bare() -> None:
-        for path in files:
-            soundfile.read(path, dtype="float32")
+    names = [collection[i].segments[0].audio for i in range(len(collection))]
+    seconds = SECONDS * len(names)
+    bare = _bare(name, names)
 
     def ours() -> None:
         with pipeline.batches(collection, schedule, task, stop=len(schedule), threads=1, prefetch=2) as batches:
             for batch in batches:
                 assert not batch.failures
 
-    times = []
+    times, memory = [], []
     for _ in range(rounds + 1):  # the first one fills the page cache
         times.append((_cpu_seconds(ours), _cpu_seconds(bare)))
+        memory.append(_resident_mib())
     counted = np.array(times[1:])
     mine, other = seconds / np.median(counted, axis=0)
     ratio = float(np.median(counted[:, 1] / counted[:, 0]))
-    print(f"{name:>6}: loader {mine:,.0f}x real time a core, bare decoding {other:,.0f}x, ratio {ratio:.2f}")
-    return {"realtime_per_core": float(mine), "bare_realtime_per_core": float(other), "ratio": ratio}
+    grown = memory[-1] - memory[0]
+    print(
+        f"{name:>11}: loader {mine:,.0f}x real time a core, bare decoding {other:,.0f}x, ratio {ratio:.2f}; "
+        f"memory {grown:+.0f} MiB over {rounds * len(schedule)} batches"
+    )
+    return {
+        "realtime_per_core": float(mine),
+        "bare_realtime_per_core": float(other),
+        "ratio": ratio,
+        "memory_growth_mib": grown,
+        "batches": rounds * len(schedule),
+    }
+
+
+def _bare(name: str, names: list[str]) -> Callable[[], None]:
+    """Reading and decoding alone, in random order as the loader does: from files, or from one ArrayRecord reader."""
+    order = np.random.default_rng(0).permutation(len(names)).tolist()
+
+    def decode_files() -> None:
+        for i in order:
+            soundfile.read(names[i], dtype="float32")
+
+    if not name.endswith("_shard"):
+        return decode_files
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    places = [(path, int(number)) for path, _, number in (each.rpartition("#") for each in names)]
+    options = "readahead_buffer_size:0,max_parallelism:0"
+    readers = {path: ArrayRecordReader(path, options) for path, _ in places}
+
+    def decode_records() -> None:
+        for i in order:
+            path, number = places[i]
+            (content,) = readers[path].read([number])
+            if name.startswith("pcm16"):
+                samples = np.frombuffer(content, "<i2", offset=44)
+                np.multiply(samples, np.float32(1 / 32768), dtype=np.float32)
+            else:
+                soundfile.read(io.BytesIO(content), dtype="float32")
+
+    return decode_records
 
 
 def _cpu_seconds(work: Callable[[], None]) -> float:
@@ -83,3 +129,13 @@ def _cpu_seconds(work: Callable[[], None]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def _resident_mib() -> float:
+    """Memory that this process holds; 0 where the system does not say it in the way of Linux."""
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0

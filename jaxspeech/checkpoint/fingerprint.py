@@ -29,12 +29,32 @@ def fingerprint(config: ConfigDict, manifests: Collection, tokenizer: str) -> di
     """A flat dict of what decides the batches, of the run's training manifests and its tokenizer's fingerprint."""
     values = dict(flatten(config))
     chosen = {key: values[key] for key in _KEYS}
-    chosen |= {key: value for key, value in values.items() if key.startswith("data.augment.")}
+    chosen |= _augmentation(config.data.augment)
     # Record numbers run through the manifests in their order.
     chosen["order of manifests"] = [name for name, *_ in manifests.parts]
-    chosen |= {f"manifest {name}": manifest.fingerprint for name, manifest, _ in manifests.parts}
-    chosen |= {f"weight of {name}": weight for name, _, weight in manifests.parts}
-    return chosen | {"tokenizer": tokenizer}
+    return chosen | _contents(manifests) | {"tokenizer": tokenizer}
+
+
+def _augmentation(section: ConfigDict) -> dict[str, Any]:
+    """What is done to the audio, and the manifests that it draws from. A part that is off leaves no trace."""
+    chosen: dict[str, Any] = {}
+    for name, value in section.items():
+        key = f"data.augment.{name}"
+        if not isinstance(value, ConfigDict):
+            if value or name not in ("delay", "ramp"):
+                chosen[key] = value
+        elif value.probability:
+            for part, setting in value.items():
+                if part != "manifest":
+                    chosen[f"{key}.{part}"] = list(setting) if isinstance(setting, tuple) else setting
+                elif setting:
+                    chosen |= _contents(Collection.open(setting, f"config.{key}.manifest"), f"{name}: ")
+    return chosen
+
+
+def _contents(manifests: Collection, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {f"manifest {prefix}{name}": part.fingerprint for name, part, _ in manifests.parts}
+    return found | {f"weight of {prefix}{name}": weight for name, _, weight in manifests.parts}
 
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any], workdir: str) -> None:

@@ -10,6 +10,7 @@ from jaxspeech.errors import run_or_explain
 from jaxspeech.parallel.host_memory import keep_freed_memory
 
 COMMANDS = {
+    "prepare": "published corpora and foreign formats → manifests and shards, every utterance accounted for",
     "plan": "shapes, expected padding, compiled memory and time of an epoch, before anything is spent",
     "evaluate": "loss, WER and CER of a checkpoint on a manifest",
     "transcribe": "text of audio files of any length",

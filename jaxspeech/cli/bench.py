@@ -5,7 +5,7 @@ import importlib
 import sys
 from typing import Any
 
-_NAMES = ("train_step", "loader", "decode")
+_NAMES = ("train_step", "loader", "decode", "prepare", "shards")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

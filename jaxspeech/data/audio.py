@@ -14,6 +14,7 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
+from jaxspeech.data import containers
 from jaxspeech.data.record import TOLERANCE, Record, Segment
 
 _MARGIN = 0.05  # seconds; the high-quality filter of soxr dies out well within it
@@ -118,11 +119,17 @@ def write(path: str | os.PathLike[str], audio: Float[np.ndarray, "samples *chann
 
 
 def _open(path: str) -> soundfile.SoundFile:
+    """Any name that `containers` knows, as something that reads like a `SoundFile`."""
+    plain = containers.is_file(path)
     try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError) as error:
-        if not os.path.exists(path):
+        file = soundfile.SoundFile(path) if plain else containers.open_audio(path)
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError, EOFError) as error:
+        if plain and not os.path.exists(path):
             raise AudioError("missing file", path) from error
+        if isinstance(error, FileNotFoundError):
+            raise AudioError("missing file", path if error.errno else str(error)) from error
+        if isinstance(error, EOFError):
+            raise AudioError("empty audio", str(error)) from error
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             raise AudioError("empty audio", f"{path} has 0 bytes") from error
         raise AudioError("corrupt audio", f"{path}: {error}") from error

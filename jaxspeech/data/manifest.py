@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxspeech.data import audio, record, sidecar
+from jaxspeech.data import audio, record, remote, sidecar
 from jaxspeech.data.lines import line_number, scan, write_manifest
 from jaxspeech.data.record import Record, Segment
 from jaxspeech.errors import UserError
@@ -37,7 +37,7 @@ class Manifest:
     """A validated manifest. Reading records is safe from many threads; it pickles without its content.
 
     Attributes:
-        path: absolute path.
+        path: absolute path; where it was opened by a URL, that of a copy.
         durations: float64[n], seconds.
         fingerprint: sha256 (hex) of the content; durations that had to be read from audio headers are hashed too.
     """
@@ -46,20 +46,47 @@ class Manifest:
     durations: np.ndarray
     fingerprint: str
 
-    def __init__(self, path: str, offsets: np.ndarray, durations: np.ndarray, digest: str, stamp: tuple[int, int]):
+    def __init__(
+        self,
+        path: str,
+        offsets: np.ndarray,
+        durations: np.ndarray,
+        digest: str,
+        stamp: tuple[int, int],
+        folder: str,
+    ):
         """Use `Manifest.open`. `offsets` is int64[n+1]: where lines begin, and the end of the file."""
         self.path = path
         self.durations = durations
         self.fingerprint = digest
-        self._folder = os.path.dirname(path)
+        self._folder = folder  # path or URL that audio is named from
         self._offsets = offsets
         self._stamp = stamp  # (size, mtime_ns) of the content that was validated
         self._descriptor: int | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Manifest":
-        """Opens and validates every line. Raises `UserError` that names the file and the first bad line."""
-        name = os.path.abspath(os.fspath(path))
+        """Opens and validates every line. Raises `UserError` that names the file and the first bad line.
+
+        A manifest at a URL (`remote`) is copied to this machine first; its audio is looked for beside the URL.
+        """
+        name = os.fspath(path)
+        if not remote.is_url(name):
+            name = os.path.abspath(name)
+            return cls._open(name, os.path.dirname(name))
+        try:
+            copy = remote.copy(name)
+        except FileNotFoundError:
+            raise UserError(f"manifest {name} does not exist; give the URL of a .jsonl file") from None
+        except ConnectionError as error:
+            raise UserError(f"manifest {error}; check the address and your credentials") from error
+        try:
+            return cls._open(copy, name.rpartition("/")[0])
+        except UserError as error:
+            raise UserError(str(error).replace(copy, name)) from error
+
+    @classmethod
+    def _open(cls, name: str, folder: str) -> "Manifest":
         began = time.time_ns()
         try:
             with open(name, "rb", buffering=1 << 20) as file:
@@ -68,13 +95,13 @@ class Manifest:
                 key = f"{_INDEX_VERSION}:{stamp[0]}:{stamp[1]}"
                 index = sidecar.load(name, "index", key) if stamp[0] >= _INDEX_MIN_BYTES else None
                 if index is not None and len(index["offsets"]) == len(index["durations"]) + 1:
-                    return cls(name, index["offsets"], index["durations"], str(index["fingerprint"]), stamp)
+                    return cls(name, index["offsets"], index["durations"], str(index["fingerprint"]), stamp, folder)
                 offsets, durations, digest = scan(file, name)
         except FileNotFoundError:
             raise UserError(f"manifest {name} does not exist; give the path of a .jsonl file") from None
         except OSError as error:
             raise UserError(f"manifest {name} cannot be read: {error.strerror}") from error
-        manifest = cls(name, offsets, durations, digest.hexdigest(), stamp)
+        manifest = cls(name, offsets, durations, digest.hexdigest(), stamp, folder)
         probed = np.flatnonzero(np.isnan(durations))
         if len(probed):
             manifest._probe(probed)
@@ -132,7 +159,8 @@ class Manifest:
     def _accept_only_a_touch(self, status: os.stat_result) -> None:
         """Goes on if the time of change is new but the lines are the same; else raises `UserError`."""
         try:
-            same = status.st_size == self._stamp[0] and Manifest.open(self.path).fingerprint == self.fingerprint
+            again = Manifest._open(self.path, self._folder) if status.st_size == self._stamp[0] else None
+            same = again is not None and again.fingerprint == self.fingerprint
         except UserError:
             same = False
         if not same:
@@ -207,7 +235,7 @@ class Collection:
         parts = []
         taken: set[str] = set()
         for name, path, weight in _entries(spec, key):
-            if not os.path.isfile(path):
+            if not remote.is_url(path) and not os.path.isfile(path):
                 raise UserError(
                     f"{key}: manifest {os.path.abspath(path)} does not exist; give the path of a .jsonl file"
                 )

@@ -106,7 +106,8 @@ def batch_dataset(
         task: loads and collates.
         rows: which rows of a shape this host loads; may reach beyond the shape's rows, which are then empty. All by
             default.
-        seed: of the augmentation, which is a function of (seed, epoch, id); None: no augmentation.
+        seed: of the augmentation, which is a function of (seed, epoch, id), and of the step where a schedule is set;
+            None: no augmentation.
     """
     slices = tuple((rows and rows(shape)) or slice(0, shape.rows) for shape in schedule.shapes)
     return grain.MapDataset.source(_Source(collection, schedule, task, slices, seed))
@@ -216,11 +217,12 @@ class _Source:
         shape, records, rows = plan.batch(number)
         which = int(plan.batch_shape[number])
         mine = self.slices[which]
-        numbers: list[list[int]] = [[] for _ in range(mine.stop - mine.start)]
-        for record, row in zip(records.tolist(), rows.tolist()):
+        turns = plan.turns[plan.starts[number] : plan.starts[number + 1]]
+        wanted: list[list[_Turn]] = [[] for _ in range(mine.stop - mine.start)]
+        for record, row, turn in zip(records.tolist(), rows.tolist(), turns.tolist()):
             if mine.start <= row < mine.stop:
-                numbers[row - mine.start].append(record)
-        examples = _Rows(self, plan.epoch, numbers)
+                wanted[row - mine.start].append(_Turn(record, turn))
+        examples = _Rows(self, plan.epoch, index, wanted)
         recorded = self.collection.durations[records]
         area = shape.rows * shape.samples
         return HostBatch(
@@ -237,6 +239,13 @@ class _Source:
         )
 
 
+class _Turn(NamedTuple):
+    """A record's turn in an epoch: the first is 0."""
+
+    record: int
+    number: int
+
+
 class _Rows(Sequence[list[Any]]):
     """Rows of a batch that are loaded when `collate` comes to them, and not kept.
 
@@ -244,41 +253,44 @@ class _Rows(Sequence[list[Any]]):
     the work. Whoever iterates twice loads twice, and gets the same.
     """
 
-    def __init__(self, source: _Source, epoch: int, numbers: list[list[int]]):
-        self.failures: dict[int, tuple[str, str, str]] = {}
+    def __init__(self, source: _Source, epoch: int, step: int, turns: list[list[_Turn]]):
+        self.failures: dict[_Turn, tuple[str, str, str]] = {}
         self._source = source
         self._epoch = epoch
-        self._numbers = numbers
+        self._step = step
+        self._turns = turns
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._turns)
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
-        loaded = (self._load(number) for number in self._numbers[row])
+        loaded = (self._load(turn) for turn in self._turns[row])
         return [example for example in loaded if example is not None]
 
-    def _load(self, number: int) -> Any:
+    def _load(self, turn: _Turn) -> Any:
         """One utterance, or None if it cannot be had: one bad file must not end a run. The ledger hears of it."""
         try:
-            record = self._source.collection[number]
+            record = self._source.collection[turn.record]
         except UserError:  # the manifest has changed: nothing that follows would be what was planned
             raise
         except Exception as error:
-            self.failures[number] = (f"record {number}", type(error).__name__, str(error))
+            self.failures[turn] = (f"record {turn.record}", type(error).__name__, str(error))
             return None
         try:
-            seed = self._source.seed
-            rng = None if seed is None else augment.generator(seed, self._epoch, record.id)
-            return self._source.task.load(record, rng)
+            return self._source.task.load(record, self._rng(record.id, turn))
         except audio.AudioError as error:
-            self.failures[number] = (record.id, error.reason, error.detail)
-        except MemoryError:
+            self.failures[turn] = (record.id, error.reason, error.detail)
+        except (MemoryError, UserError):  # a manifest of noises that is not what it was concerns all utterances
             raise
         except Exception as error:
-            self.failures[number] = (record.id, type(error).__name__, str(error))
+            self.failures[turn] = (record.id, type(error).__name__, str(error))
         return None
+
+    def _rng(self, id: str, turn: _Turn) -> augment.Draws | None:
+        seed = self._source.seed
+        return None if seed is None else augment.generator(seed, self._epoch, id, turn=turn.number, step=self._step)
 
 
 def _own(batch: HostBatch) -> HostBatch:

@@ -7,6 +7,7 @@ position in the data is one integer, and any change of machines keeps the sequen
 
 import bisect
 import dataclasses
+import functools
 import math
 import threading
 
@@ -44,6 +45,16 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.batch_shape)
+
+    @functools.cached_property
+    def turns(self) -> np.ndarray:
+        """int32[total]: how often each of `records` came before in this epoch; not 0 only where weights exceed 1."""
+        turns = np.zeros(len(self.records), np.int32)
+        if len(self.records) and np.bincount(self.records).max() > 1:
+            order = np.argsort(self.records, kind="stable")
+            first = np.flatnonzero(np.diff(self.records[order], prepend=-1))
+            turns[order] = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+        return turns
 
     def batch(self, i: int) -> tuple[Shape, np.ndarray, np.ndarray]:
         """Shape, record numbers and rows of batch `i`."""

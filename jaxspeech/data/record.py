@@ -10,9 +10,10 @@ where it is missing. Optional: `offset` (seconds; makes the record a piece of it
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
+
+from jaxspeech.data import containers
 
 # How far lengths may be off before they count as wrong: encoders pad, tools round.
 TOLERANCE = 0.1  # seconds
@@ -31,7 +32,7 @@ class Segment:
     """A stretch of an audio file.
 
     Attributes:
-        audio: absolute path.
+        audio: absolute path, or a name of `containers`.
         offset: where it begins, in seconds.
         duration: how long it is, in seconds; None: to the end of the file.
         gap: seconds of silence before it.
@@ -137,7 +138,7 @@ _decode = json.JSONDecoder(parse_constant=_constant).decode
 def _segment(piece: dict[str, Any], duration: float | None, channel: int | None, gap: float, folder: str) -> Segment:
     own = piece.get("channel")
     return Segment(
-        audio=os.path.normpath(os.path.join(folder, piece["audio"])),
+        audio=containers.join(folder, piece["audio"]),
         offset=float(piece.get("offset") or 0.0),
         duration=None if duration is None else float(duration),
         gap=gap,

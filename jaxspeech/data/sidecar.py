@@ -47,8 +47,12 @@ def save(path: str, kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> pa
     return None
 
 
+def cache_folder() -> pathlib.Path:
+    """Where caches go that cannot stand beside their file: `$XDG_CACHE_HOME/jaxspeech`."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxspeech"
+
+
 def _places(path: str, kind: str) -> tuple[pathlib.Path, pathlib.Path]:
     file = pathlib.Path(path).absolute()
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxspeech"
     digest = hashlib.sha256(os.fsencode(file)).hexdigest()[:32]
-    return file.with_name(f".{file.name}.{kind}.npz"), cache / f"{digest}.{kind}.npz"
+    return file.with_name(f".{file.name}.{kind}.npz"), cache_folder() / f"{digest}.{kind}.npz"

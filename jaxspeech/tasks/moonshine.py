@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxspeech.config import base
 from jaxspeech.data import audio as audio_files
-from jaxspeech.data import augment
+from jaxspeech.data.augment import Augmentation
 from jaxspeech.data.manifest import Collection, Manifest, Record
 from jaxspeech.data.measure import token_counts
 from jaxspeech.data.shapes import Lengths, Shape
@@ -42,7 +41,7 @@ class Moonshine:
     Attributes:
         config: the model's sizes and the way of computing.
         tokenizer: text to tokens; BOS and EOS are added here.
-        augmentation: the config section `data.augment`.
+        augmentation: what training does to the audio.
         loss_chunk: targets whose logits are in memory at once.
         tokens_per_second: cap of a hypothesis, by language; "" is for all others (paper §3.4: 6; 6.5 in the released
             generation config; 13 is recommended for non-Latin scripts).
@@ -51,7 +50,7 @@ class Moonshine:
 
     config: model.MoonshineConfig
     tokenizer: Tokenizer
-    augmentation: augment.Section
+    augmentation: Augmentation
     loss_chunk: int
     tokens_per_second: Mapping[str, float]
     min_tokens: int
@@ -124,7 +123,7 @@ class Moonshine:
         return cls(
             config=sizes,
             tokenizer=tokenizer,
-            augmentation=types.SimpleNamespace(**config.data.augment),
+            augmentation=Augmentation.from_config(config.data, cls.sample_rate),
             loss_chunk=section.loss_chunk,
             tokens_per_second={"": section.tokens_per_second, **section.language_tokens_per_second},
             min_tokens=section.min_tokens,
@@ -135,14 +134,14 @@ class Moonshine:
     def measure(self, manifest: Manifest | Collection) -> Lengths:
         samples = audio_files.samples(manifest.durations, self.sample_rate)
         return Lengths(
-            audio=augment.longest(samples, self.augmentation),
+            audio=self.augmentation.longest(samples),
             text=(token_counts(manifest, self.tokenizer) + 2).astype(np.int32),  # BOS and EOS
         )
 
     def load(self, record: Record, rng: np.random.Generator | None) -> Example:
         audio = audio_files.read(record, self.sample_rate)
         if rng is not None:
-            audio = augment.augment(audio, rng, self.augmentation)
+            audio = self.augmentation(audio, rng)
         rate = self.tokens_per_second.get(record.language or "", self.tokens_per_second[""])
         tokens = [self.tokenizer.bos, *self.tokenizer.encode(record.text), self.tokenizer.eos]
         return {

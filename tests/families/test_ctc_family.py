@@ -73,8 +73,8 @@ def decode(task):
 @pytest.fixture(scope="module")
 def examples(task, spoken):
     return [
-        {"audio": audio, "tokens": np.asarray(task.tokenizer.encode(text), np.int32)}
-        for audio, text in zip(spoken, TEXTS)
+        {"audio": audio, "tokens": np.asarray(task.tokenizer.encode(text), np.int32), "mask_seed": np.uint32(number)}
+        for number, (audio, text) in enumerate(zip(spoken, TEXTS))
     ]
 
 
@@ -169,7 +169,8 @@ def test_an_utterance_alone_is_what_it_is_among_others(task, params, loss, examp
 def test_the_loss_is_minus_the_log_probability_of_all_alignments(task, model, params, loss, spoken):
     """By enumeration: every path of three frames that reads "ab"."""
     tokens = np.asarray(task.tokenizer.encode("ab"), np.int32)
-    batch = collated(task, [{"audio": spoken[0][4000 : 4000 + 480 + 5 * 160], "tokens": tokens}])
+    short = {"audio": spoken[0][4000 : 4000 + 480 + 5 * 160], "tokens": tokens, "mask_seed": np.uint32(0)}
+    batch = collated(task, [short])
     logits = jax.jit(model.Ctc(task.config).apply)({"params": params}, batch["audio"], batch["audio_length"])
     probability = np.asarray(jax.nn.softmax(logits[0]), np.float64)[:3]
     blank = task.config.vocab_size
@@ -205,6 +206,19 @@ def test_dropout_acts_in_training_only_and_follows_its_key(task, params, loss, e
     one, two = training(jax.random.key(1)), training(jax.random.key(2))
     assert one == training(jax.random.key(1))
     assert len({float(one), float(two), float(loss(params, batch).loss)}) == 3
+
+
+def test_spec_augment_acts_in_training_only_and_does_not_depend_on_the_row(config, params, examples):
+    masking = config.copy_and_resolve_references()
+    masking.model.dropout, masking.model.freq_masks, masking.model.time_masks = 0.0, 2, 4
+    masking.model.time_share = 0.1
+    task = task_class(masking.task).from_config(masking)
+    loss = jax.jit(lambda batch, train: task.loss(params, batch, jax.random.key(0), train=train), static_argnums=1)
+    batch = collated(task, examples)
+    trained, plain = (np.asarray(loss(batch, train).utterance_loss[:, 0]) for train in (True, False))
+    assert (np.abs(trained - plain) > 1e-3).all()
+    turned = np.asarray(loss(collated(task, examples[::-1]), True).utterance_loss[:, 0])
+    np.testing.assert_allclose(turned, trained[::-1], rtol=1e-5)
 
 
 def test_thirty_steps_learn_four_utterances(task, decode, examples):

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxspeech.ops.spec_augment import spec_augment
+
 HOP = 160  # 10 ms
 WINDOW = 3 * HOP
 FFT = 512
@@ -22,13 +24,17 @@ _SMALL = nn.initializers.variance_scaling(0.1, "fan_in", "normal")  # a block be
 
 @dataclasses.dataclass(frozen=True)
 class CtcConfig:
-    """Sizes. `dilations`: one block each, which looks 2·dilation frames to both sides."""
+    """Sizes. `dilations`: one block each, which looks 2·dilation frames to both sides. The last four: SpecAugment."""
 
     vocab_size: int  # the blank not counted; its id is this
     mels: int
     dim: int
     dilations: tuple[int, ...]
     dropout: float
+    freq_masks: int = 0
+    freq_width: int = 8
+    time_masks: int = 0
+    time_share: float = 0.05
 
 
 def frames(samples: Int[Array, " rows"]) -> Int[Array, " rows"]:
@@ -43,13 +49,21 @@ class Ctc(nn.Module):
 
     @nn.compact
     def __call__(
-        self, audio: Float[Array, "rows samples"], length: Int[Array, " rows"], *, train: bool = False
+        self,
+        audio: Float[Array, "rows samples"],
+        length: Int[Array, " rows"],
+        *,
+        train: bool = False,
+        mask_seed: Array | None = None,
     ) -> Float[Array, "rows frames classes"]:
         config = self.config
         mel = log_mel(audio, config.mels)
         pairs = mel[:, : mel.shape[1] // 2 * 2].reshape(mel.shape[0], -1, 2 * config.mels)
         valid = jnp.arange(pairs.shape[1])[None, :] < frames(length)[:, None]
-        x = nn.Dense(config.dim, name="input")(normalize(pairs, valid))
+        features = normalize(pairs, valid)
+        if train and mask_seed is not None and (config.freq_masks or config.time_masks):
+            features = masked(config, features, frames(length), mask_seed)
+        x = nn.Dense(config.dim, name="input")(features)
         for number, dilation in enumerate(config.dilations):
             x = x + Block(config, dilation, name=f"block_{number}")(x, valid, train)
         return nn.Dense(config.vocab_size + 1, name="output")(nn.LayerNorm(name="norm")(x))
@@ -83,6 +97,15 @@ def normalize(x: Float[Array, "rows frames dim"], valid: Bool[Array, "rows frame
     mean = (x * weight).sum(1, keepdims=True) / count
     variance = (jnp.square(x - mean) * weight).sum(1, keepdims=True) / count
     return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * weight
+
+
+def masked(
+    config: CtcConfig, pairs: Float[Array, "rows frames dim"], length: Int[Array, " rows"], seed: Array
+) -> Float[Array, "rows frames dim"]:
+    """SpecAugment on the frames of 10 ms of which these are pairs."""
+    mel = pairs.reshape(pairs.shape[0], -1, config.mels)
+    masks = dict(freq_masks=config.freq_masks, freq_width=config.freq_width, time_masks=config.time_masks)
+    return spec_augment(mel, 2 * length, seed, time_share=config.time_share, **masks).reshape(pairs.shape)
 
 
 def log_mel(audio: Float[Array, "rows samples"], mels: int) -> Float[Array, "rows frames mels"]:

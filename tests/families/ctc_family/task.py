@@ -1,9 +1,7 @@
 """CTC over characters as a task: all that the loop asks of a family, and nothing of the loop."""
 
 import dataclasses
-import types
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ctc_family import model
 from jaxspeech.data import audio as audio_files
-from jaxspeech.data import augment
+from jaxspeech.data.augment import Augmentation
 from jaxspeech.data.manifest import Collection, Manifest, Record
 from jaxspeech.data.measure import token_counts
 from jaxspeech.data.shapes import Lengths, Shape
@@ -29,12 +27,12 @@ class Ctc:
     Attributes:
         config: the model's sizes.
         tokenizer: text to tokens; the blank is one more class behind them.
-        augmentation: the config section `data.augment`.
+        augmentation: what training does to the audio.
     """
 
     config: model.CtcConfig
     tokenizer: Tokenizer
-    augmentation: Any
+    augmentation: Augmentation
 
     sample_rate = 16000
     stride = model.STRIDE
@@ -47,6 +45,10 @@ class Ctc:
         section.dim = 96
         section.dilations = (1, 2, 4, 1, 2, 4)
         section.dropout = 0.05
+        section.freq_masks = 0  # SpecAugment: bands of mel bins, and the most bins of one
+        section.freq_width = 8
+        section.time_masks = 0  # and stretches of time, and the most of the utterance that one takes
+        section.time_share = 0.05
         return section
 
     @classmethod
@@ -64,20 +66,23 @@ class Ctc:
         return cls(
             config=model.CtcConfig(vocab_size=tokenizer.vocab_size, **sizes),
             tokenizer=tokenizer,
-            augmentation=types.SimpleNamespace(**config.data.augment),
+            augmentation=Augmentation.from_config(config.data, cls.sample_rate),
         )
 
     # The host side.
 
     def measure(self, manifest: Manifest | Collection) -> Lengths:
         samples = audio_files.samples(manifest.durations, self.sample_rate)
-        return Lengths(augment.longest(samples, self.augmentation), token_counts(manifest, self.tokenizer))
+        return Lengths(self.augmentation.longest(samples), token_counts(manifest, self.tokenizer))
 
     def load(self, record: Record, rng: np.random.Generator | None) -> Example:
         audio = audio_files.read(record, self.sample_rate)
         if rng is not None:
-            audio = augment.augment(audio, rng, self.augmentation)
-        return {"audio": audio, "tokens": np.asarray(self.tokenizer.encode(record.text), np.int32)}
+            audio = self.augmentation(audio, rng)
+        # After the audio's own draws, so that these do not depend on it.
+        seed = np.uint32(0 if rng is None else rng.integers(1 << 32))
+        tokens = np.asarray(self.tokenizer.encode(record.text), np.int32)
+        return {"audio": audio, "tokens": tokens, "mask_seed": seed}
 
     def collate(self, rows: Sequence[Sequence[Example]], shape: Shape) -> Batch:
         batch = {name: np.zeros(spec.shape, spec.dtype) for name, spec in self.batch_spec(shape).items()}
@@ -86,6 +91,7 @@ class Ctc:
                 for name in ("audio", "tokens"):
                     batch[name][row, : len(example[name])] = example[name]
                     batch[f"{name}_length"][row] = len(example[name])
+                batch["mask_seed"][row] = example["mask_seed"]
         return batch
 
     def batch_spec(self, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
@@ -94,6 +100,7 @@ class Ctc:
             "audio_length": jax.ShapeDtypeStruct((shape.rows,), np.int32),
             "tokens": jax.ShapeDtypeStruct((shape.rows, shape.tokens), np.int32),
             "tokens_length": jax.ShapeDtypeStruct((shape.rows,), np.int32),
+            "mask_seed": jax.ShapeDtypeStruct((shape.rows,), np.uint32),
         }
 
     def audit(self, batch: Batch, records: Sequence[Record]) -> list[str]:
@@ -124,7 +131,12 @@ class Ctc:
 
     def loss(self, params: Params, batch: Batch, rng: jax.Array, *, train: bool) -> LossOut:
         logits = model.Ctc(self.config).apply(
-            {"params": params}, batch["audio"], batch["audio_length"], train=train, rngs={"dropout": rng}
+            {"params": params},
+            batch["audio"],
+            batch["audio_length"],
+            train=train,
+            mask_seed=batch["mask_seed"],
+            rngs={"dropout": rng},
         )
         beyond = jnp.arange(logits.shape[1])[None, :] >= model.frames(batch["audio_length"])[:, None]
         outside = jnp.arange(batch["tokens"].shape[1])[None, :] >= batch["tokens_length"][:, None]

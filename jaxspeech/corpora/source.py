@@ -1,0 +1,66 @@
+"""What a corpus or a foreign format offers to `jaxspeech prepare`: its splits, and their utterances one by one."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """An utterance as its source tells it.
+
+    Attributes:
+        where: the file and line that tell of it, such as "84-121123.trans.txt:7"; what a person looks up.
+        row: the object of a manifest line (`data/record.py`); audio paths are absolute. `duration` may be missing:
+            it is then read from the header.
+    """
+
+    where: str
+    row: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """An utterance that its source tells of and that cannot be used.
+
+    Attributes:
+        where: as in `Found`.
+        kind: "filtered" is left out on purpose, "failed" is broken.
+        reason: one of few short phrases, such as "missing file": what the ledger counts by.
+        detail: what was found there.
+    """
+
+    where: str
+    reason: str
+    detail: str = ""
+    kind: Literal["filtered", "failed"] = "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Official:
+    """What the publisher says a split holds. None: not said."""
+
+    utterances: int | None = None
+    hours: float | None = None
+
+
+class Source(Protocol):
+    """A corpus, or files in a format of another tool.
+
+    Attributes:
+        name: short; begins the names of what is written.
+    """
+
+    name: str
+
+    def splits(self) -> list[str]:
+        """Names of its parts; each becomes OUT/<split>.jsonl. Raises `UserError` if it is not what it says."""
+        ...
+
+    def items(self, split: str) -> Iterator[Found | Rejected]:
+        """All utterances of a split, one by one, in the same order each time; no audio is opened for them."""
+        ...
+
+    def official(self, split: str) -> Official | None:
+        """What the publisher says of the split; None where nothing is known."""
+        ...
