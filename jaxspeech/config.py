@@ -76,6 +76,7 @@ def base(task: str) -> ConfigDict:
     config.optim.final_rate = 0.0  # share of learning_rate that cosine and linear end at
     config.optim.b1 = 0.9
     config.optim.b2 = 0.999
+    config.optim.average_power = 0.0  # schedule-free: update t weighs t^this in the average
     config.optim.eps = 1e-8
     config.optim.weight_decay = 0.0  # on kernels and embeddings only
     config.optim.clip_norm = 1.0  # global gradient norm; 0: no clipping

@@ -147,14 +147,15 @@ def _backward(static, residuals, d_mixed):
     causal, scale, blocks = static
     query, key, value, query_segments, key_segments, mixed, normaliser = residuals
 
+    # d softmax = weights · (d weights - correction). Summed out here: within a block it would become part of a product.
+    correction = jnp.sum(mixed.astype(jnp.float32) * d_mixed.astype(jnp.float32), axis=-1, keepdims=True)
+
     # Of each product the operand order below is the one that needs no transposed copy of the scores.
     def block(part, key, value, key_segments):
-        first, query, d_mixed, mixed, normaliser, segments = part
+        first, query, d_mixed, correction, normaliser, segments = part
         scores = _product("bhtd,bhsd->bhts", query, key) * scale
         scores = jnp.where(_seen(causal, first, segments, key_segments), scores, _MASKED)
         weights = jnp.exp(scores - normaliser)
-        # d softmax = weights · (d weights - correction)
-        correction = jnp.sum(mixed.astype(jnp.float32) * d_mixed.astype(jnp.float32), axis=-1, keepdims=True)
         d_scores = weights * (_product("bhtd,bhsd->bhts", d_mixed, value) - correction) * scale
         weights, d_scores = weights.astype(query.dtype), d_scores.astype(query.dtype)
         d_query = _product("bhts,bhsd->bhtd", d_scores, key)
@@ -162,9 +163,9 @@ def _backward(static, residuals, d_mixed):
         d_value = _product("bhdt,bhts->bhds", _transposed(d_mixed), weights)
         return d_query.astype(query.dtype), d_key, d_value
 
-    def group(query, d_mixed, mixed, normaliser, key, value, segments, key_segments):
+    def group(query, d_mixed, correction, normaliser, key, value, segments, key_segments):
         count = query.shape[2] // blocks.queries
-        over_queries = (query, d_mixed, mixed, normaliser)
+        over_queries = (query, d_mixed, correction, normaliser)
         if count == 1:
             d_query, d_key, d_value = block((0, *over_queries, segments), key, value, key_segments)
         else:
@@ -180,7 +181,7 @@ def _backward(static, residuals, d_mixed):
             d_query = _join(d_query)
         return d_query, _transposed(d_key).astype(key.dtype), _transposed(d_value).astype(value.dtype)
 
-    by_head, by_row = (query, d_mixed, mixed, normaliser, key, value), (query_segments, key_segments)
+    by_head, by_row = (query, d_mixed, correction, normaliser, key, value), (query_segments, key_segments)
     none = np.zeros(query_segments.shape, jax.dtypes.float0), np.zeros(key_segments.shape, jax.dtypes.float0)
     return *_over_rows_and_heads(blocks, group, by_head, by_row), *none
 

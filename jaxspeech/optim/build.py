@@ -30,6 +30,8 @@ def build(section: ConfigDict, total_steps: int) -> optax.GradientTransformation
             raise UserError(f"config.optim.{key} = {section[key]}: it must lie between 0 and 1")
     if not section.eps > 0:
         raise UserError(f"config.optim.eps = {section.eps}: it must be greater than 0")
+    if not section.average_power >= 0:
+        raise UserError(f"config.optim.average_power = {section.average_power}: it must not be negative")
     for key in ("weight_decay", "clip_norm"):
         if not section[key] >= 0:
             raise UserError(f"config.optim.{key} = {section[key]}: it must not be negative; 0 turns it off")
@@ -43,6 +45,7 @@ def build(section: ConfigDict, total_steps: int) -> optax.GradientTransformation
             eps=section.eps,
             weight_decay=section.weight_decay,
             decay_mask=decays,
+            average_power=section.average_power,
         )
     else:
         optimiser = optax.adamw(

@@ -4,10 +4,10 @@ There are three sequences of weights. Gradients are taken at y, which is what tr
 the AdamW steps; x is the running average of z, and is what is evaluated and published:
 
     z' = z - lr * (g / (sqrt(nu / (1 - b2^t)) + eps) + weight_decay * y)
-    x' = (1 - c) x + c z'       c = lr_max^2 / (sum of lr_max^2 so far)
+    x' = (1 - c) x + c z'       c = w / (sum of w so far)       w = t^r lr_max^2, t = 1, 2, …
     y' = b1 x' + (1 - b1) z'
 
-This is the algorithm of facebookresearch/schedule_free 1.4 (`AdamWScheduleFree`, r = 0, weight_lr_power = 2).
+This is the algorithm of facebookresearch/schedule_free 1.4 (`AdamWScheduleFree`, weight_lr_power = 2).
 """
 
 import math
@@ -33,8 +33,8 @@ class ScheduleFreeState(NamedTuple):
             For fp32 parameters they follow from y and z, and an empty node stands here.
         nu: running mean of the squared gradient.
         count: updates so far.
-        weight_sum: sum of lr_max^2 over the updates so far, in units of the newest lr_max^2. In these units a
-            constant rate adds exactly 1, which fp32 sums without error for 16 million updates.
+        weight_sum: sum of the weights w of the updates so far, in units of the newest. In these units each update adds
+            exactly 1, which fp32 sums without error for 16 million updates at a constant rate.
         lr_max: the highest learning rate so far.
         b1: how far y lies from z towards x.
     """
@@ -56,6 +56,7 @@ def schedule_free_adamw(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     decay_mask: Callable[[Params], Any] | Any | None = None,
+    average_power: float = 0.0,
 ) -> optax.GradientTransformation:
     """Schedule-free AdamW; the parameters in training are y, `evaluation_params` gives x.
 
@@ -68,14 +69,18 @@ def schedule_free_adamw(
         eps: added to the root of that mean.
         weight_decay: acts at y, times the learning rate, as in AdamW.
         decay_mask: tree of booleans like the parameters, or a function that makes one of them; None decays all.
+        average_power: r of the weights t^r of the average. 0 weighs all updates alike; with r the last 1 / (r + 1) of
+            a run decide, for runs whose early weights are not worth keeping.
 
     Raises:
-        ValueError: b1 or b2 out of range, or an update without parameters.
+        ValueError: b1, b2 or average_power out of range, or an update without parameters.
     """
     if not 0 < b1 < 1:
         raise ValueError(f"b1 = {b1}: x cannot be found from y and z unless 0 < b1 < 1")
     if not 0 < b2 < 1:
         raise ValueError(f"b2 = {b2}: it must lie between 0 and 1")
+    if not average_power >= 0:
+        raise ValueError(f"average_power = {average_power}: it must not be negative")
     log_b2 = math.log(b2)
 
     def init(params: Params) -> ScheduleFreeState:
@@ -98,8 +103,11 @@ def schedule_free_adamw(
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         lr = jnp.asarray(rate, jnp.float32)
         lr_max = jnp.maximum(lr, state.lr_max)
-        scale = jnp.where(lr_max > 0, state.lr_max / jnp.where(lr_max > 0, lr_max, 1.0), 0.0)
-        weight_sum = state.weight_sum * scale**2 + jnp.where(lr_max > 0, 1.0, 0.0)
+        scale = jnp.where(lr_max > 0, state.lr_max / jnp.where(lr_max > 0, lr_max, 1.0), 0.0) ** 2
+        if average_power:
+            count = state.count.astype(jnp.float32)
+            scale = scale * (count / (count + 1)) ** average_power
+        weight_sum = state.weight_sum * scale + jnp.where(lr_max > 0, 1.0, 0.0)
         c = jnp.where(lr_max > 0, 1.0 / jnp.maximum(weight_sum, 1.0), 0.0)  # nothing to average before the first step
         # 1 - b2^t without the cancellation that costs fp32 four digits at t = 1
         correction = -jnp.expm1((state.count + 1).astype(jnp.float32) * log_b2)

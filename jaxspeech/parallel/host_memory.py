@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     """Tells glibc to keep what is freed, if this process computes on CPUs. Returns whether it does now.
 
     To be called before jax starts its threads: a thread that has an arena of its own keeps it, and what does not fit
-    into such an arena is mapped and unmapped each time. Without glibc (macOS, musl) nothing happens and nothing is lost.
+    into such an arena is mapped and unmapped each time. Without glibc (macOS, musl) nothing happens.
     """
     if _accelerated():
         return False

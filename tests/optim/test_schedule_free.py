@@ -106,20 +106,23 @@ def test_500_updates_follow_the_fp64_reference(b1):
     )
 
 
-def test_the_published_implementation_gives_the_same_weights():
+@pytest.mark.parametrize("power", [0, 3])
+def test_the_published_implementation_gives_the_same_weights(power):
     golden = np.load(GOLDEN)
     names = ("kernel", "bias")
     tx = optax.chain(
         optax.clip_by_global_norm(1.0),
-        schedule_free_adamw(warm_jax(3e-3, 60), b1=0.9, b2=0.99, weight_decay=0.1, decay_mask=decays),
+        schedule_free_adamw(
+            warm_jax(3e-3, 60), b1=0.9, b2=0.99, weight_decay=0.1, decay_mask=decays, average_power=power
+        ),
     )
     params = {k: jnp.asarray(golden[f"start/{k}"], jnp.float32) for k in names}
     curvature = {k: jnp.asarray(golden[f"curvature/{k}"], jnp.float32) for k in names}
     jitter = {k: jnp.asarray(golden[f"noise/{k}"], jnp.float32) for k in names}
     for step in (1, 2, 60, 61, 500):
         y, state = run(tx, params, lambda p, t: {k: curvature[k] * p[k] + jitter[k][t] for k in p}, step)
-        assert furthest(y, {k: golden[f"y/{step}/{k}"] for k in names}) <= 2e-6
-        assert furthest(evaluation_params(state, y), {k: golden[f"x/{step}/{k}"] for k in names}) <= 2e-6
+        assert furthest(y, {k: golden[f"r{power}/y/{step}/{k}"] for k in names}) <= 2e-6
+        assert furthest(evaluation_params(state, y), {k: golden[f"r{power}/x/{step}/{k}"] for k in names}) <= 2e-6
 
 
 def test_the_first_update_has_the_first_step_of_the_warm_up():
@@ -284,7 +287,7 @@ def test_the_state_survives_a_checkpoint(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, evaluation_params(restored, y), evaluation_params(state, y))
 
 
-@pytest.mark.parametrize("wrong", [{"b1": 0.0}, {"b1": 1.0}, {"b2": 1.0}])
+@pytest.mark.parametrize("wrong", [{"b1": 0.0}, {"b1": 1.0}, {"b2": 1.0}, {"average_power": -1.0}])
 def test_values_from_which_x_cannot_be_found_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         schedule_free_adamw(1e-3, **wrong)
