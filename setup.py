@@ -16,6 +16,7 @@ CORE = [
     "numpy>=2.0",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.3,<0.13",
+    "rapidfuzz>=3.9",  # distances between texts; jiwer has it too
     "safetensors>=0.5",
     "sentencepiece>=0.2.1",
     "soundfile>=0.13",
@@ -31,18 +32,27 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.2,<0.13"],
     "keras": ["h5py>=3.11"],
     "synth": ["espeakng-loader>=0.2.4"],
+    # `jaxspeech prepare`: each for one of its names, imported only there.
+    "download": ["pooch>=1.8"],
+    "huggingface": ["pyarrow>=17"],
+    "remote": ["fsspec>=2024.6"],  # s3fs for s3://…, gcsfs for gs://…
+    "rooms": ["pyroomacoustics>=0.8"],
+    "tfds": ["tensorflow>=2.18", "tensorflow-datasets>=4.9.7"],  # its audio features need TensorFlow
     "wandb": ["wandb>=0.19"],
     "xmanager": ["xmanager>=0.7"],
     # torch without a version would pull in CUDA packages; this one has a CPU build.
     "parity": ["torch==2.13.0", "transformers>=5.15,<6", "h5py>=3.11"],
     "test": [
         "espeakng-loader>=0.2.4",
+        "fsspec>=2024.6",
         "h5py>=3.11",
         "hypothesis>=6.100",
         "ipykernel>=6.29",
         "mypy>=1.13",
         "nbclient>=0.10",
         "nbformat>=5.10",
+        "pooch>=1.8",
+        "pyarrow>=17",
         "pytest>=8.3",
         "ruff>=0.8",
         "tensorboardX>=2.6.2",

@@ -6,23 +6,67 @@ A name of kind "source" is a module with `add_arguments` and `source(args)`, who
 
 import argparse
 import dataclasses
+import difflib
 import importlib
 import sys
 import time
 from typing import Any
 
+from jaxspeech.errors import UserError
+
 NAMES: dict[str, tuple[str, str, str]] = {
+    # Published corpora.
+    "librispeech": ("jaxspeech.corpora.librispeech", "source", "LibriSpeech, unpacked or in its tars"),
+    "mls": ("jaxspeech.corpora.mls", "source", "a language of Multilingual LibriSpeech"),
+    "commonvoice": ("jaxspeech.corpora.commonvoice", "source", "Common Voice, 16.1 and newer"),
+    "ami": ("jaxspeech.corpora.ami", "source", "the AMI meetings, by headset, mix or array"),
+    "gigaspeech": ("jaxspeech.corpora.gigaspeech", "source", "GigaSpeech"),
+    "peoples_speech": ("jaxspeech.corpora.peoples_speech", "source", "the People's Speech"),
+    "aishell": ("jaxspeech.corpora.aishell", "source", "AISHELL-1"),
+    "covost": ("jaxspeech.corpora.covost", "source", "CoVoST 2: Common Voice 4 with translations"),
+    "dailytalk": ("jaxspeech.corpora.dailytalk", "source", "DailyTalkContiguous: stereo dialogues with word times"),
+    # Formats.
     "jsonl": ("jaxspeech.corpora.jsonl", "source", "JSON lines: ours, NeMo's, Moonshine's"),
+    "caiman": ("jaxspeech.corpora.caiman", "source", "JSON manifests of CAIMAN-ASR"),
+    "kaldi": ("jaxspeech.corpora.kaldi", "source", "Kaldi folders: wav.scp, text, segments, utt2spk"),
     "folder": ("jaxspeech.corpora.folder", "source", "a folder of audio, with texts beside it or in a second folder"),
+    "webdataset": ("jaxspeech.corpora.webdataset", "source", "WebDataset tars"),
+    "mooer": ("jaxspeech.corpora.mooer", "source", "MooER's data.list of tars"),
+    "voxlm": ("jaxspeech.corpora.voxlm", "source", "JSON manifests of VoxLM, with word times"),
+    "moshi": ("jaxspeech.corpora.moshi", "source", "Moshi's JSON lines, each file with its alignments"),
+    "table": ("jaxspeech.corpora.table", "source", "CSV and TSV with named columns"),
+    "huggingface": ("jaxspeech.corpora.huggingface", "source", "Hugging Face datasets on disk, and parquet"),
+    "tfds": ("jaxspeech.corpora.tfds", "source", "tensorflow-datasets by name; their audio is written as FLAC"),
+    # What is done with manifests.
+    "shards": ("jaxspeech.corpora.shards", "command", "pack a manifest into ArrayRecord shards, or verify them"),
+    "combine": ("jaxspeech.cleaning.combine", "command", "successive segments of recordings → instances of 4 to 30 s"),
+    "split": ("jaxspeech.cleaning.split", "command", "long recordings, cut at their silences"),
+    "filter": ("jaxspeech.cleaning.filter", "command", "drop utterances by language, pace, pseudo-label, duplicates"),
+    "leaks": ("jaxspeech.cleaning.leaks", "command", "what is both trained on and tested on"),
+    "inspect": ("jaxspeech.observe.inspection", "command", "one HTML page about what manifests hold"),
+    "listen": ("jaxspeech.cli.listen", "command", "the augmented audio of an utterance"),
+    "export-mooer": ("jaxspeech.corpora.export_mooer", "command", "a manifest → MooER's data.list and tars"),
+    "export-kaldi": ("jaxspeech.corpora.export_kaldi", "command", "a manifest → a Kaldi folder"),
+    "export-nemo": ("jaxspeech.corpora.export_nemo", "command", "a manifest → JSON lines as NeMo reads them"),
+    # What is fetched and made.
     "download": ("jaxspeech.corpora.download", "command", "fetch the archives of published corpora, and go on later"),
+    "rooms": ("jaxspeech.corpora.rooms", "command", "impulse responses of simulated rooms, to augment with"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """A parser for each name; only the one that is asked for has flags, so that no other module is imported."""
-    names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
+    """A parser for each name; only the one that is asked for has flags, so that no other module is imported.
+
+    Raises `UserError` for a name that is none.
+    """
+    # The dest is no flag of any name: what a name parses would replace it.
+    names = parser.add_subparsers(dest="prepared", metavar="NAME", required=True)
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     asked = words[1] if len(words) > 1 else None
+    if asked is not None and asked not in NAMES:
+        near = difflib.get_close_matches(asked.lower().replace("_", "-"), NAMES, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"prepare: {asked!r} is no name; {meant}there are {', '.join(NAMES)}")
     for name, (module, kind, description) in NAMES.items():
         sub = names.add_parser(name, help=description, description=description[0].upper() + description[1:] + ".")
         if name != asked:
@@ -36,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs what is asked for."""
-    module, kind, _ = NAMES[args.name]
+    module, kind, _ = NAMES[args.prepared]
     asked = importlib.import_module(module)
     if kind == "source":
         return _prepare(asked.source(args), args)

@@ -180,7 +180,12 @@ def _probe(path: str) -> tuple[float, int, int]:
             raise audio.AudioError("symlink loop", path) from None
         if getattr(error, "errno", 0) == errno.EACCES:
             raise audio.AudioError("no read permission", path) from None
-        return audio.probe(path)  # inside a container, behind a URL, or missing
+        try:
+            return audio.probe(path)  # inside a container, behind a URL, or missing
+        except audio.AudioError as missing:
+            if missing.reason == "missing file" and missing.detail == path:
+                raise audio.AudioError(missing.reason, _missing(path)) from None
+            raise
     if not stat.S_ISREG(mode):  # opening a named pipe would wait for ever
         raise audio.AudioError("not a file", path)
     try:
@@ -191,3 +196,13 @@ def _probe(path: str) -> tuple[float, int, int]:
         if os.path.getsize(path) == 0:
             raise audio.AudioError("zero bytes", path) from None
         raise
+
+
+def _missing(path: str) -> str:
+    """A path where no file is; where its folder is not there either, with the highest folder that is missing."""
+    folder = os.path.dirname(path)
+    if not os.path.isabs(path) or os.path.isdir(folder):
+        return path
+    while not os.path.isdir(os.path.dirname(folder)):
+        folder = os.path.dirname(folder)
+    return f"{path} (there is no folder {folder}; was it moved, or is its disk not mounted?)"

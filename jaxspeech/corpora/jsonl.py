@@ -6,13 +6,13 @@ Keys of other tools are renamed to ours; keys that are not known are kept. Relat
 """
 
 import argparse
-import collections
 import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
-from jaxspeech.corpora.source import Found, Official, Rejected
+from jaxspeech.corpora.source import Found, Notes, Official, Rejected
+from jaxspeech.corpora.text_lines import BOM_SKIPPED, CRLF_SKIPPED
 from jaxspeech.errors import UserError
 
 # Our key → what other tools call it; the first that is there counts.
@@ -72,7 +72,7 @@ class JsonLines:
             _refuse_other_forms(file)
             self._files[name] = file
         self._root, self._moved = root, moved or []
-        self.notes: collections.Counter[str] = collections.Counter()
+        self.notes = Notes()
 
     def splits(self) -> list[str]:
         return list(self._files)
@@ -88,9 +88,9 @@ class JsonLines:
                 where = f"{file}:{number}"
                 if line.startswith(_BOM):  # also within a file that was put together from several
                     line = line[len(_BOM) :]
-                    self.notes[f"byte order mark skipped in {file}"] += 1
+                    self.notes.add(BOM_SKIPPED, file, number)
                 if line.endswith(b"\r\n"):
-                    self.notes[f"line ends of Windows (CRLF) in {file}"] += 1
+                    self.notes.add(CRLF_SKIPPED, file, number)
                 if not line.strip():
                     continue
                 row = _object(line)

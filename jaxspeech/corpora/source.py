@@ -44,6 +44,18 @@ class Official:
     hours: float | None = None
 
 
+class Notes(dict[str, int]):
+    """What was odd but harmless in the files of a source → how often; each is named with the line of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[tuple[str, str], str] = {}
+
+    def add(self, what: str, file: str, line: int) -> None:
+        name = self._names.setdefault((what, file), f"{what} in {file}, first in line {line}")
+        self[name] = self.get(name, 0) + 1
+
+
 class Source(Protocol):
     """A corpus, or files in a format of another tool.
 

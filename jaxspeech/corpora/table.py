@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from jaxspeech.corpora import text_lines
-from jaxspeech.corpora.source import Found, Official, Rejected
+from jaxspeech.corpora.source import Found, Notes, Official, Rejected
 from jaxspeech.errors import UserError
 
 _KEYS = ("audio", "text", "id", "duration", "offset", "end", "speaker", "language", "translation")
@@ -93,6 +93,7 @@ class Table:
         multiline: whether a quoted field may hold line breaks.
         root: where relative paths begin; None: the folder of the file.
         pattern: a path with {} for the value of the audio column.
+        notes: what was odd but harmless, and how often.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Table:
     multiline: bool = False
     root: str | None = None
     pattern: str = "{}"
+    notes: Notes = dataclasses.field(default_factory=Notes)
 
     def splits(self) -> list[str]:
         return list(self.files)
@@ -152,13 +154,15 @@ class Table:
 
     def _rows(self, split: str, width: int) -> "Iterator[tuple[int, list[str] | _Bad]]":
         """(line, cells) of each row after the header."""
-        lines = text_lines.read(self.files[split])
+        lines = text_lines.read(self.files[split], self.notes)
         if self.names is None:
             next(lines)
         dialect = self.dialects[split]
         held: list[tuple[int, bytes]] = []  # lines read in search of the end of a quoted field
         while (line := held.pop(0) if held else next(lines, None)) is not None:
             number, joined = line
+            if dialect.quoting == "none" and joined.count(b'"') % 2:  # a reader that pairs quotes loses rows here
+                self.notes.add("unpaired quote kept as a letter", self.files[split], number)
             cells = _cells(dialect, joined, width)
             if self.multiline and isinstance(cells, _Bad) and cells.reason == _UNCLOSED:
                 held += itertools.islice(lines, _LONGEST - 1 - len(held))

@@ -5,16 +5,19 @@ import os
 import zlib
 from collections.abc import Iterator
 
+from jaxspeech.corpora.source import Notes
 from jaxspeech.errors import UserError
 
+BOM_SKIPPED = "byte order mark skipped"
+CRLF_SKIPPED = "line ends of Windows (CRLF)"
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read(path: str) -> Iterator[tuple[int, bytes]]:
+def read(path: str, notes: Notes | None = None) -> Iterator[tuple[int, bytes]]:
     """Numbers (from 1) and bytes of all lines, without their ends; `.gz` is unpacked. Blank lines are left out.
 
-    Raises `UserError` if the file cannot be read, or is in UTF-16.
+    What is skipped is told to `notes`. Raises `UserError` if the file cannot be read, or is in UTF-16.
     """
     try:
         with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb", buffering=1 << 20) as file:
@@ -22,7 +25,11 @@ def read(path: str) -> Iterator[tuple[int, bytes]]:
                 if number == 1:
                     if line.startswith(_UTF16):
                         raise UserError(f"{path} is in UTF-16; save it as UTF-8")
+                    if notes is not None and line.startswith(_BOM):
+                        notes.add(BOM_SKIPPED, path, number)
                     line = line.removeprefix(_BOM)
+                if notes is not None and line.endswith(b"\r\n"):
+                    notes.add(CRLF_SKIPPED, path, number)
                 line = line.rstrip(b"\r\n")
                 if line and not line.isspace():
                     yield number, line

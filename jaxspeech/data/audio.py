@@ -7,6 +7,7 @@ file resampled: the resampler is given a margin on both sides, cut on the grid w
 import math
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,16 +58,17 @@ def probe(path: str | os.PathLike[str]) -> tuple[float, int, int]:
 def read(record: Record, sample_rate: int = 16000) -> Float[np.ndarray, " samples"]:
     """The audio of an utterance: its segments one after the other, each preceded by its gap of silence.
 
+    Segments that have one rate are joined at that rate and resampled together: so they are in a shard that holds the
+    utterance in one piece, and the samples are the same from there.
+
     Never longer than `samples(record.duration, sample_rate)`, which the batch plan relies on. Audio that is up to 0.1 s
     longer than the manifest says is cut there; up to 0.1 s shorter is taken as it is. Raises `AudioError` for anything
     further off (a truncated file must not train with its whole text), and for audio that cannot be read.
     """
-    pieces = []
-    for segment in record.segments:
-        if segment.gap:
-            pieces.append(np.zeros(samples(segment.gap, sample_rate), np.float32))
-        pieces.append(read_segment(segment, sample_rate))
-    audio = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    if len(record.segments) == 1 and not record.segments[0].gap:
+        audio = read_segment(record.segments[0], sample_rate)
+    else:
+        audio = _joined(record.segments, sample_rate)
     planned = samples(record.duration, sample_rate)
     excess = (len(audio) - planned) / sample_rate
     if abs(excess) > TOLERANCE:
@@ -79,27 +81,16 @@ def read(record: Record, sample_rate: int = 16000) -> Float[np.ndarray, " sample
 def read_segment(segment: Segment, sample_rate: int = 16000) -> Float[np.ndarray, " samples"]:
     """A stretch of a file without its gap, at `sample_rate`. Raises `AudioError`."""
     with _open(segment.audio) as file:
-        rate, frames = file.samplerate, file.frames
-        if segment.channel is not None and segment.channel >= file.channels:
-            raise AudioError("channel out of range", f"{segment.audio}: channel {segment.channel} of {file.channels}")
-        end = frames / rate if segment.duration is None else segment.offset + segment.duration
-        if end > frames / rate + TOLERANCE or segment.offset >= frames / rate:
-            wanted = f"{segment.offset:.3f}-{end:.3f} s of {frames / rate:.3f} s"
-            raise AudioError("segment beyond the end", f"{segment.audio}: {wanted}")
-        begin = samples(segment.offset, sample_rate)
-        stop = min(begin + samples(end - segment.offset, sample_rate), samples(frames / rate, sample_rate))
-        if stop <= begin:
-            raise AudioError("empty audio", f"{segment.audio}: no sample lies within {segment.offset:.6f}-{end:.6f} s")
-        if rate == sample_rate:
-            return _mono(file, segment, begin, stop)
-        # On multiples of `step` input samples both rates have a sample at the same moment.
-        divisor = math.gcd(rate, sample_rate)
-        step, margin = rate // divisor, int(_MARGIN * rate)
-        first = max(begin * rate // sample_rate - margin, 0) // step * step
-        last = min(-(-stop * rate // sample_rate) + margin, frames)
-        audio = soxr.resample(_mono(file, segment, first, last), rate, sample_rate, quality="HQ")
-        before = begin - first * sample_rate // rate
-        return audio[before : before + stop - begin]
+        return _stretch(file, segment, sample_rate)
+
+
+def blocks(segment: Segment, seconds: float = 60.0) -> Iterator[Float[np.ndarray, " samples"]]:
+    """`read_segment` at the rate of the file, a minute at a time: a recording of hours takes no memory."""
+    with _open(segment.audio) as file:
+        begin, stop = _bounds(file, segment, file.samplerate)
+        size = samples(seconds, file.samplerate)
+        for first in range(begin, stop, size):
+            yield _mono(file, segment, first, min(first + size, stop))
 
 
 def write(path: str | os.PathLike[str], audio: Float[np.ndarray, "samples *channels"], sample_rate: int) -> None:
@@ -137,6 +128,55 @@ def _open(path: str) -> soundfile.SoundFile:
         file.close()
         raise AudioError("empty audio", f"{path} has no samples")
     return file
+
+
+def _joined(segments: Sequence[Segment], sample_rate: int) -> np.ndarray:
+    """Several segments with their gaps, at `sample_rate`."""
+    rates, pieces = set(), []
+    for segment in segments:
+        with _open(segment.audio) as file:
+            rates.add(file.samplerate)
+            pieces.append(_stretch(file, segment, file.samplerate))
+    rate = rates.pop()
+    if rates:  # they differ
+        rate, pieces = sample_rate, [read_segment(segment, sample_rate) for segment in segments]
+    gaps = [np.zeros(samples(segment.gap, rate), np.float32) for segment in segments]
+    audio = np.concatenate([part for pair in zip(gaps, pieces) for part in pair])
+    if rate == sample_rate:
+        return audio
+    return soxr.resample(audio, rate, sample_rate, quality="HQ")[: samples(len(audio) / rate, sample_rate)]
+
+
+def _stretch(file: soundfile.SoundFile, segment: Segment, sample_rate: int) -> np.ndarray:
+    """`read_segment` of an open file."""
+    rate, frames = file.samplerate, file.frames
+    begin, stop = _bounds(file, segment, sample_rate)
+    if rate == sample_rate:
+        return _mono(file, segment, begin, stop)
+    # On multiples of `step` input samples both rates have a sample at the same moment.
+    divisor = math.gcd(rate, sample_rate)
+    step, margin = rate // divisor, int(_MARGIN * rate)
+    first = max(begin * rate // sample_rate - margin, 0) // step * step
+    last = min(-(-stop * rate // sample_rate) + margin, frames)
+    audio = soxr.resample(_mono(file, segment, first, last), rate, sample_rate, quality="HQ")
+    before = begin - first * sample_rate // rate
+    return audio[before : before + stop - begin]
+
+
+def _bounds(file: soundfile.SoundFile, segment: Segment, sample_rate: int) -> tuple[int, int]:
+    """The first sample of a stretch and that after its last, at `sample_rate`. Raises `AudioError`."""
+    rate, frames = file.samplerate, file.frames
+    if segment.channel is not None and segment.channel >= file.channels:
+        raise AudioError("channel out of range", f"{segment.audio}: channel {segment.channel} of {file.channels}")
+    end = frames / rate if segment.duration is None else segment.offset + segment.duration
+    if end > frames / rate + TOLERANCE or segment.offset >= frames / rate:
+        wanted = f"{segment.offset:.3f}-{end:.3f} s of {frames / rate:.3f} s"
+        raise AudioError("segment beyond the end", f"{segment.audio}: {wanted}")
+    begin = samples(segment.offset, sample_rate)
+    stop = min(begin + samples(end - segment.offset, sample_rate), samples(frames / rate, sample_rate))
+    if stop <= begin:
+        raise AudioError("empty audio", f"{segment.audio}: no sample lies within {segment.offset:.6f}-{end:.6f} s")
+    return begin, stop
 
 
 def _seekable(file: soundfile.SoundFile, first: int) -> int:

@@ -93,8 +93,8 @@ def test_marks_and_ends_of_windows_are_skipped_and_noted(listed):
         "4",
     ]
     assert source.notes == {
-        f"byte order mark skipped in {listed}": 1,
-        f"line ends of Windows (CRLF) in {listed}": 3,
+        f"byte order mark skipped in {listed}, first in line 1": 1,
+        f"line ends of Windows (CRLF) in {listed}, first in line 1": 3,
     }
 
 

@@ -336,21 +336,3 @@ def test_shards_are_packed_from_shards_and_read_behind_a_url(corpus, tmp_path, m
     again = shards.pack("memory://shards/manifest.jsonl", tmp_path / "again", Encoding("flac"), 0.25, processes=1)
     records = [dataclasses.replace(Manifest.open(m)[3], segments=()) for m in (again["manifest"], corpus)]
     assert records[0].extra["mine"] == records[1].extra["mine"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pcm16", "flac"])
-def test_training_from_shards_gives_the_losses_of_the_files(tmp_path, kind):
-    import drill
-
-    manifest = drill.make_corpus(tmp_path / "corpus")
-    result = shards.pack(manifest, tmp_path / "shards", Encoding(kind), 0.1, processes=1)
-    assert result["shards"] > 2
-    lines = []
-    for name, path in [("files", manifest), ("shards", result["manifest"])]:
-        run = drill.Training(tmp_path / name, path, tmp_path / "cache", config={"train.steps": 20})
-        run.finish()
-        lines.append(drill.metrics(tmp_path / name))
-    losses = [[line["loss"] for line in found if line["split"] == "train"] for found in lines]
-    assert len(losses[0]) == 20
-    assert lines[0] == lines[1]

@@ -126,6 +126,46 @@ def test_segments_are_joined_with_their_gaps_before_them(tmp_path):
     np.testing.assert_array_equal(read, expected)
 
 
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_segments_of_another_rate_sound_as_the_one_file_that_holds_them(tmp_path, rate):
+    pieces = [speechlike(rate, seconds, seed=seed)[:, 0] for seed, seconds in enumerate((0.5, 0.3, 0.4))]
+    segments = []
+    for number, piece in enumerate(pieces):
+        soundfile.write(tmp_path / f"{number}.wav", piece, rate, subtype="FLOAT")
+        segments.append(Segment(str(tmp_path / f"{number}.wav"), gap=0.1 * number))
+    gaps = [np.zeros(round(0.1 * number * rate)) for number in range(3)]
+    joined = np.concatenate([part for pair in zip(gaps, pieces) for part in pair])
+    soundfile.write(tmp_path / "joined.wav", joined, rate, subtype="FLOAT")
+    read = audio.read(Record("u", "", 1.5, tuple(segments)))
+    np.testing.assert_array_equal(read, audio.read(whole(tmp_path / "joined.wav", 1.5)))
+    assert len(read) == 24000
+
+
+def test_segments_of_several_rates_are_joined_at_the_rate_asked_for(tmp_path):
+    segments = []
+    for number, rate in enumerate((8000, 44100, 16000)):
+        soundfile.write(tmp_path / f"{number}.wav", speechlike(rate, 0.5)[:, 0], rate, subtype="FLOAT")
+        segments.append(Segment(str(tmp_path / f"{number}.wav"), gap=0.25))
+    read = audio.read(Record("u", "", 2.25, tuple(segments)))
+    assert len(read) == 36000
+    for number, segment in enumerate(segments):
+        begin = number * 12000
+        assert not read[begin : begin + 4000].any()
+        np.testing.assert_array_equal(read[begin + 4000 : begin + 12000], audio.read_segment(segment))
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac"])
+def test_blocks_are_the_stretch_at_the_rate_of_its_file(tmp_path, extension):
+    path = tmp_path / f"a.{extension}"
+    audio.write(path, speechlike(44100, 3.0, 2), 44100)
+    for segment in (Segment(str(path)), Segment(str(path), 0.4321, 1.7), Segment(str(path), 1.0, channel=1)):
+        parts = list(audio.blocks(segment, seconds=0.5))
+        assert len(parts) > 3
+        np.testing.assert_array_equal(np.concatenate(parts), audio.read_segment(segment, 44100))
+    with pytest.raises(AudioError, match="segment beyond the end"):
+        list(audio.blocks(Segment(str(path), 1.0, 2.5), seconds=0.5))
+
+
 def test_silence_at_the_end_is_kept(tmp_path):
     samples = np.concatenate([speechlike(16000, 0.5)[:, 0], np.zeros(16000, np.float32)])
     audio.write(tmp_path / "a.flac", samples, 16000)
