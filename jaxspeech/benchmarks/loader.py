@@ -38,7 +38,8 @@ def _files(folder: pathlib.Path, suffix: str, count: int) -> pathlib.Path:
     """Something like speech: noise that swells and fades, so that FLAC has what it has with speech."""
     rng = np.random.default_rng(0)
     n = int(SECONDS * 16000)
-    swell = np.interp(np.arange(n), np.arange(0, n + 4000, 4000), rng.random(n // 4000 + 2))
+    knots = np.arange(0, n + 4000, 4000)
+    swell = np.interp(np.arange(n), knots, rng.random(len(knots)))
     rows = []
     for i in tqdm(range(count), f"writing {suffix}", disable=None, leave=False):
         sound = np.convolve(rng.standard_normal(n), np.ones(8) / 8, "same") * swell * 0.3
