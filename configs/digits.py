@@ -1,4 +1,4 @@
-"""Connected digits, 2.4M parameters: real speech that two CPU cores learn in half an hour.
+"""Connected digits, 1.9M parameters: real speech that two CPU cores learn in half an hour.
 
     python -m jaxspeech.main --config=configs/digits.py --workdir=runs/digits \
         --config.data.train=train.jsonl --config.data.eval=dev.jsonl
@@ -9,7 +9,7 @@ from jaxspeech.config import base
 
 def get_config():
     config = base("jaxspeech.tasks.moonshine.Moonshine")
-    config.model.dim = 144
+    config.model.dim = 128  # whole vectors of 16: a step took 0.8 of the time of 144
     config.model.heads = 4
     config.model.encoder_layers = 3
     config.model.decoder_layers = 3
@@ -18,24 +18,26 @@ def get_config():
 
     config.data.tokenizer = "characters:abcdefghijklmnopqrstuvwxyz' "
     config.data.max_seconds = 8.0  # the longest has 7; transcribe cuts longer audio into such pieces
-    # Packed, every batch holds short and long utterances alike. In buckets a batch has one length, and the gradients of
-    # so few utterances then point anywhere: the decoder takes twice as long to find the words in the audio.
+    # Packed, every batch holds short and long utterances alike, and little padding: the loss at which the decoder finds
+    # the words in the audio came in 0.6 of the time that six buckets took.
     config.data.batching = "packed"
     config.data.row_seconds = 8.0
     config.data.batch_seconds = 32.0
     config.data.row_multiple = 1
     config.data.augment.speed = 0.1
     config.data.augment.gain_db = 6.0
+    config.data.augment.noise_db = 20.0
+    config.data.augment.time_mask = 0.1
 
-    # With schedule-free's usual rates of 1e-3 and more it stays far longer on the plateau before that.
+    # Schedule-free AdamW at 2e-3 was later to find them with this augmentation: loss 0.28 at step 1,200, here 0.18.
     config.optim.name = "adamw"
     config.optim.schedule = "cosine"
-    config.optim.learning_rate = 5e-4
+    config.optim.learning_rate = 6e-4
     config.optim.warmup_steps = 200
     config.optim.b2 = 0.98
-    config.optim.weight_decay = 0.01
+    config.optim.weight_decay = 0.1
 
-    config.train.steps = 4000
+    config.train.steps = 5000
     config.eval.normalizer = "basic"  # the English one joins digits: "one two" would be one word, 12
     config.eval.every = 1000
     config.checkpoint.every = 500

@@ -166,4 +166,6 @@ def test_none_allowed_means_none():
 def test_failures_of_an_earlier_epoch_do_not_stop_this_one():
     book = failing(0, 50)
     book.batch(1, 100, 100)
+    with pytest.raises(UserError):
+        book.stop_if_too_many_fail(0, 0.01, finished=True)
     book.stop_if_too_many_fail(1, 0.01, finished=True)

@@ -1,109 +1,18 @@
-"""The pipeline: the same batches whoever loads them, from any step, and no bad file or dead worker goes unnoticed."""
+"""The pipeline: the same batches whoever loads them, from any step, and no bad file goes unnoticed."""
 
-import contextlib
-import dataclasses
-import itertools
 import json
-import multiprocessing
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 
-import cloudpickle
 import numpy as np
 import pytest
+from tones import Task, Tones, schedule_of, take
 
 from jaxspeech.data import audio, pipeline
 from jaxspeech.data.manifest import Collection
 from jaxspeech.data.plan import Schedule
-from jaxspeech.data.record import Record
 from jaxspeech.data.shapes import Lengths, Shape
 from jaxspeech.errors import UserError
-
-# Workers cannot import a test module by its name.
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-RATE = 1000
-
-
-class Tones:
-    """Records that need no files: utterance i is `durations[i]` seconds of the value i + 1."""
-
-    def __init__(self, n: int = 60):
-        self.durations = np.random.default_rng(0).integers(300, 2000, n) / RATE
-
-    def __len__(self):
-        return len(self.durations)
-
-    def __getitem__(self, index):
-        if index in self.broken:
-            raise ValueError("broken line")
-        return Record(id=f"u{index}", text="", duration=self.durations[index], segments=())
-
-    broken: tuple[int, ...] = ()
-
-    def ids(self, indices):
-        return [f"u{i}" for i in indices]
-
-    @property
-    def lengths(self) -> Lengths:
-        return Lengths(np.rint(self.durations * RATE).astype(np.int64), np.full(len(self), 4, np.int32))
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Loads tones; tells what its process knows of jax, and fails where it is told to."""
-
-    failing: tuple[str, ...] = ()
-    sample_rate: int = RATE
-
-    def load(self, record, rng):
-        if record.id in self.failing:
-            raise audio.AudioError("missing file", f"{record.id}.wav") if record.id < "u2" else KeyError("surprise")
-        samples = np.full(round(record.duration * RATE), int(record.id[1:]) + 1, np.float32)
-        return samples if rng is None else samples + rng.standard_normal(len(samples), np.float32)
-
-    def collate(self, rows, shape):
-        batch = {
-            "audio": np.zeros((shape.rows, shape.samples), np.float32),
-            "audio_length": np.zeros((shape.rows, shape.segments), np.int32),
-            "process": np.full(shape.rows, os.getpid()),
-            "backends": np.full(shape.rows, _backends()),
-        }
-        for row, examples in enumerate(rows):
-            at = 0
-            for place, samples in enumerate(examples):
-                batch["audio"][row, at : at + len(samples)] = samples
-                batch["audio_length"][row, place] = len(samples)
-                at += -(-len(samples) // 16) * 16
-        return batch
-
-
-def _backends() -> int:
-    """How many jax backends this process has started."""
-    if "jax" not in sys.modules:
-        return 0
-    from jax._src import xla_bridge
-
-    return len(xla_bridge._backends)
-
-
-def schedule_of(tones: Tones, packed: bool = False) -> Schedule:
-    shapes = (Shape(3, 6000, 100, 8),) if packed else (Shape(8, 992, 4), Shape(4, 2000, 4))
-    return Schedule(shapes, tones.lengths, np.arange(len(tones)), seed=5, stride=16)
-
-
-def take(count: int = 24, *, tones=None, packed=False, task=None, **options) -> list[pipeline.HostBatch]:
-    tones = tones or Tones()
-    options = {"start": 0, "seed": 3, **options}
-    stream = pipeline.batches(
-        tones, schedule_of(tones, packed), task or Task(), stop=options["start"] + count, **options
-    )
-    with stream:
-        return list(stream)
 
 
 def assert_same(left: list[pipeline.HostBatch], right: list[pipeline.HostBatch]) -> None:
@@ -323,89 +232,3 @@ def test_a_manifest_that_changes_under_the_run_ends_it():
 
     with pytest.raises(UserError, match="has changed"):
         take(tones=Changed())
-
-
-def test_a_killed_worker_is_an_error_and_not_a_hang():
-    tones = Tones()
-    with pipeline.batches(tones, schedule_of(tones), Task(), workers=2) as stream:
-        next(stream)
-        began = time.perf_counter()
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-        with pytest.raises(UserError, match=r"data worker died \(exit code -9"):
-            list(itertools.islice(stream, 10_000))
-        assert time.perf_counter() - began < 60
-    assert not multiprocessing.active_children()
-
-
-@pytest.mark.slow
-def test_a_signal_to_the_whole_job_leaves_the_workers_loading():
-    tones = Tones()
-    with pipeline.batches(tones, schedule_of(tones), Task(), workers=2) as stream:
-        next(stream)
-        for worker in multiprocessing.active_children():
-            os.kill(worker.pid, signal.SIGTERM)
-            os.kill(worker.pid, signal.SIGINT)
-        assert [next(stream).index for _ in range(30)] == list(range(1, 31))
-
-
-SCRIPT = """
-    import multiprocessing, os, sys
-    sys.path.insert(0, {folder!r})
-    import numpy as np
-    from test_pipeline import Task, Tones, schedule_of
-    from jaxspeech.data import pipeline
-
-    if __name__ == "__main__":
-        tones = Tones()
-        stream = pipeline.batches(tones, schedule_of(tones), Task(), workers=2)
-        next(stream), next(stream)  # one of each worker
-        print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
-        {ending}
-"""
-
-
-def run_script(tmp_path, ending: str) -> subprocess.CompletedProcess:
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT).format(folder=os.path.dirname(__file__), ending=ending))
-    paths = [os.path.dirname(os.path.dirname(os.path.dirname(__file__))), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    return subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ending", ["stream.close()", "pass"])
-def test_the_interpreter_ends_without_noise(tmp_path, ending):
-    result = run_script(tmp_path, ending)
-    assert result.returncode == 0
-    assert result.stderr == ""
-
-
-@pytest.mark.slow
-def test_workers_do_not_outlive_a_killed_parent(tmp_path):
-    result = run_script(tmp_path, "os.kill(os.getpid(), 9)")
-    workers = [int(word) for word in result.stdout.split()]
-    assert len(workers) == 2
-    deadline = time.monotonic() + 30
-    while workers and time.monotonic() < deadline:
-        for worker in list(workers):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker, 0)
-                continue
-            workers.remove(worker)
-        time.sleep(0.2)
-    assert not workers
-
-
-@pytest.mark.slow
-def test_memory_stays_flat_over_thousands_of_batches():
-    def resident() -> float:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-    tones = Tones(2000)
-    readings = []
-    with pipeline.batches(tones, schedule_of(tones), Task(), stop=6000) as stream:
-        for batch in stream:
-            if batch.index % 500 == 499:
-                readings.append(resident())
-    assert np.mean(readings[-3:]) - np.mean(readings[1:4]) < 8  # MiB

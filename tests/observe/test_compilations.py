@@ -58,6 +58,9 @@ def test_it_closes_where_its_listener_was_taken_away():
     counter = CompilationCounter()
     jax.monitoring.unregister_event_duration_listener(counter._heard)
     counter.close()
+    with CompilationCounter() as other:
+        jax.jit(lambda x: x + 14)(np.ones(6, np.float32))
+    assert (counter.count, other.count) == (0, 1)
 
 
 def test_the_event_has_the_name_that_jax_gives_it():

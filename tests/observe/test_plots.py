@@ -59,7 +59,9 @@ def test_a_log_axis_comes_only_where_it_helps():
 def test_odd_values_do_not_break_a_plot(values):
     y = np.array(values)
     for log in (True, False):
-        ET.fromstring(plots.curves([Series("odd", np.arange(len(y)), y, noisy=True)], "loss", 0, log=log, zero=True))
+        svg = plots.curves([Series("odd", np.arange(len(y)), y, noisy=True)], "loss", 0, log=log, zero=True)
+        assert ET.fromstring(svg).tag.endswith("svg")
+        assert "loss" in texts(svg)
 
 
 def test_names_are_no_formulas_and_no_markup():
