@@ -1,6 +1,8 @@
 """A folder of audio files with a text file for each: beside it, or at the same place under a second folder.
 
 clips/a/1.wav   clips/a/1.txt        or        audio/a/1.flac   texts/a/1.txt
+
+Noises and impulse responses have no texts: without them any folder of audio becomes a manifest to augment with.
 """
 
 import argparse
@@ -18,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of audio, searched with all folders in it")
     parser.add_argument("--texts", metavar="DIR", help="second folder, that has the texts (default: beside the audio)")
     parser.add_argument("--text-suffix", default=".txt", metavar="S", help="how the names of texts end (.txt)")
+    parser.add_argument(
+        "--no-text", action="store_true", help="look for no texts: noises, impulse responses, audio to be labelled"
+    )
     parser.add_argument("--by-folder", action="store_true", help="each folder in DIR is a split (train, dev, …)")
     parser.add_argument("--language", metavar="L", help="of all utterances, such as en")
 
@@ -27,13 +32,23 @@ def source(args: argparse.Namespace) -> "AudioFolder":
         args.folder,
         texts=args.texts,
         text_suffix=args.text_suffix,
+        no_text=args.no_text,
         by_folder=args.by_folder,
         language=args.language,
     )
 
 
 class AudioFolder:
-    """Audio files under a folder (a `Source`), in the order of their names; ids are their paths without the ending."""
+    """Audio files under a folder (a `Source`), in the order of their names; ids are their paths without the ending.
+
+    Args:
+        folder: searched with all folders in it.
+        texts: second folder, that has the texts; None: they lie beside the audio.
+        text_suffix: how the names of texts end.
+        no_text: look for none; the text of every utterance is empty.
+        by_folder: each folder in it is a split.
+        language: of all utterances.
+    """
 
     name = "folder"
 
@@ -43,15 +58,19 @@ class AudioFolder:
         *,
         texts: str | None = None,
         text_suffix: str = ".txt",
+        no_text: bool = False,
         by_folder: bool = False,
         language: str | None = None,
     ):
-        """Raises `UserError` if a folder does not exist."""
+        """Raises `UserError` if a folder does not exist, or if texts are given and not wanted."""
+        if no_text and texts is not None:
+            raise UserError(f"--no-text and --texts {texts} exclude each other; leave out one of them")
         for path in (folder, texts):
             if path is not None and not os.path.isdir(path):
                 raise UserError(f"{path} is no folder; give one of audio files")
         self._root, self._texts = os.path.abspath(folder), os.path.abspath(texts or folder)
         self._suffix, self._by_folder, self._language = text_suffix, by_folder, language
+        self.empty_text = no_text
 
     def splits(self) -> list[str]:
         if not self._by_folder:
@@ -74,6 +93,8 @@ class AudioFolder:
             stem, suffix = os.path.splitext(path)
             if suffix.lower() in SUFFIXES:
                 yield self._utterance(path, stem)
+            elif self.empty_text:
+                continue
             elif suffix == self._suffix and self._texts == self._root and not self._has_audio(stem):
                 yield Rejected(os.path.join(self._root, path), "text without audio", f"no {stem}.wav, .flac, …")
         if self._texts != self._root:
@@ -92,8 +113,7 @@ class AudioFolder:
     def _utterance(self, path: str, stem: str) -> Found | Rejected:
         audio, text = os.path.join(self._root, path), os.path.join(self._texts, stem + self._suffix)
         try:
-            with open(text, "rb") as file:
-                words = file.read().removeprefix(_BOM).decode("utf-8")
+            words = "" if self.empty_text else _read(text)
         except FileNotFoundError:
             return Rejected(audio, "no text", f"{text} does not exist")
         except UnicodeDecodeError as error:
@@ -106,6 +126,11 @@ class AudioFolder:
     def _has_audio(self, stem: str) -> bool:
         base = os.path.join(self._root, stem)
         return any(os.path.lexists(base + suffix) or os.path.lexists(base + suffix.upper()) for suffix in SUFFIXES)
+
+
+def _read(path: str) -> str:
+    with open(path, "rb") as file:
+        return file.read().removeprefix(_BOM).decode("utf-8")
 
 
 def _files(root: str, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[str | Rejected]:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from jaxspeech import config as configs
 from jaxspeech.corpora.folder import AudioFolder
 from jaxspeech.corpora.preparation import prepare
 from jaxspeech.corpora.source import Found, Rejected
+from jaxspeech.data.augment import Augmentation, generator
 from jaxspeech.data.manifest import Manifest
 from jaxspeech.errors import UserError
 
@@ -78,6 +80,46 @@ def test_what_cannot_be_used_is_told_and_the_rest_goes_on(clips):
         ("lonely.txt", "text without audio"),
         ("a/x/up", "symlink loop"),
     }
+
+
+@pytest.fixture
+def noises(tmp_path):
+    """Two noises, one of them in stereo, and a note about them; two rooms; nothing has a text."""
+    rng = np.random.default_rng(0)
+    sounds = {"noise/rain.wav": (24000,), "noise/far/cars.flac": (40000, 2), "room/hall.wav": (3000,)}
+    for name, shape in {**sounds, "room/box.wav": (1600,)}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        sound = 0.1 * rng.standard_normal(shape)
+        soundfile.write(tmp_path / name, sound * np.exp(-np.arange(shape[0]) / 400) if "room" in name else sound, 16000)
+    (tmp_path / "noise" / "README.txt").write_text("who recorded them")
+    return tmp_path
+
+
+def test_without_texts_all_audio_is_kept_and_no_text_is_missed(noises, tmp_path):
+    found = prepare(AudioFolder(str(noises / "noise"), no_text=True), tmp_path / "out", processes=1, decode=True)
+    assert (found["read"], found["kept"], found["filtered"], found["failed"]) == (2, 2, {}, {})
+    manifest = Manifest.open(tmp_path / "out" / "noise.jsonl")
+    assert manifest.ids(range(2)) == ["far/cars", "rain"]
+    assert list(manifest.texts()) == ["", ""]
+
+
+def test_such_manifests_are_what_noises_and_rooms_are_drawn_from(noises, tmp_path):
+    for name in ("noise", "room"):
+        prepare(AudioFolder(str(noises / name), no_text=True), tmp_path / "out", processes=1)
+    data = configs.base("jaxspeech.tasks.moonshine.Moonshine").data
+    for part, name in (("background", "noise"), ("room", "room")):
+        data.augment[part].probability = 1.0
+        data.augment[part].manifest = str(tmp_path / "out" / f"{name}.jsonl")
+    augmentation = Augmentation.from_config(data, 16000)
+    audio = np.sin(np.arange(16000) / 8).astype(np.float32)
+    drawn = [augmentation.explain(audio, generator(0, 0, str(n)))[1] for n in range(20)]
+    assert {row["room"]["id"] for row in drawn} == {"hall", "box"}
+    assert {row["background"]["ids"][0] for row in drawn} == {"rain", "far/cars"}
+
+
+def test_texts_that_are_given_and_not_wanted_are_refused(clips):
+    with pytest.raises(UserError, match=r"--no-text and --texts .* exclude each other"):
+        AudioFolder(str(clips), texts=str(clips), no_text=True)
 
 
 def test_a_missing_folder_is_said(tmp_path):
