@@ -87,7 +87,11 @@ class Task(Protocol):
         ...
 
     def load(self, record: Record, rng: np.random.Generator | None) -> Example:
-        """Reads one utterance on the host. `rng` (`data.augment.Draws`) drives its augmentation; None means none."""
+        """Reads one utterance on the host. `rng` (`data.augment.Draws`) drives its augmentation; None means none.
+
+        A family that keeps its augmentation in a field `augmentation`, called as `data.augment.Augmentation` is, can be
+        evaluated under conditions (`evaluation/conditions.py`): they take its place.
+        """
         ...
 
     def collate(self, rows: Sequence[Sequence[Example]], shape: Shape) -> Batch:

@@ -1,4 +1,4 @@
-"""What lies between a microphone and us: overload, telephone bandwidth, lossy codecs. Length and time stay."""
+"""What lies between a microphone and us: level, overload, telephone bandwidth, lossy codecs. Length and time stay."""
 
 import io
 
@@ -24,6 +24,12 @@ _FORMATS = {
 _LEVELS = {"mp3": (0.0, 0.98), "opus": (0.8, 0.98)}
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 CODECS = tuple(_FORMATS)
+
+
+def amplify(audio: Samples, gain_db: float) -> Samples:
+    """Louder or quieter by so many dB, as a file of 16 bits holds it: cut at full scale, rounded to 1/32768."""
+    steps = np.rint(audio * np.float32(32768 * 10 ** (gain_db / 20)))
+    return np.clip(steps, -32768, 32767) / np.float32(32768)
 
 
 def clip(audio: Samples, share: float) -> Samples:

@@ -4,6 +4,7 @@ Every utterance of the set counts, whatever `config.data` filters from training:
 and audio that cannot be read is an utterance of which every word was missed.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from jaxspeech.data.buckets import choose_shapes
 from jaxspeech.data.manifest import Collection
 from jaxspeech.data.plan import Schedule
 from jaxspeech.errors import UserError
+from jaxspeech.evaluation import conditions
 from jaxspeech.evaluation.by_shape import ByShape
 from jaxspeech.evaluation.normalize import normalizer
 from jaxspeech.evaluation.result import Result
@@ -87,6 +89,7 @@ class Evaluator:
         self,
         params: Params,
         *,
+        condition: conditions.Condition | None = None,
         poll: Callable[[], bool] | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> Result | None:
@@ -94,12 +97,17 @@ class Evaluator:
 
         Args:
             params: the whole tree, averaged where the optimiser averages.
+            condition: what every utterance is heard through; None: the set as it is.
             poll: asked before each batch; True ends the evaluation. All processes must answer alike.
             progress: told (utterances done, utterances in all) after each batch.
 
         Returns:
             The result, or None where `poll` ended it.
+
+        Raises:
+            UserError: the family has no augmentation that a condition could take the place of.
         """
+        loader = self._task if condition is None else conditions.under(self._task, condition)
         self.compile(params)
         count = len(self._collection)
         found: dict[int, str] = {}
@@ -110,8 +118,9 @@ class Evaluator:
         batches = pipeline.batches(
             self._collection,
             self._schedule,
-            self._task,
+            loader,
             rows=lambda shape: sharding.host_rows(shape, self._mesh)[1],
+            seed=None if condition is None else conditions.SEED,
             threads=self._threads,
         )
         with batches:
@@ -138,7 +147,8 @@ class Evaluator:
                 if progress is not None:
                     progress(done, count)
         decode_seconds = self._decode.seconds - before if self._decode else 0.0
-        return self._result(found, losses, sums, distributed.gather_list(failures), decode_seconds)
+        result = self._result(found, losses, sums, distributed.gather_list(failures), decode_seconds)
+        return result if condition is None else dataclasses.replace(result, condition=condition.name)
 
     def _result(
         self,

@@ -29,6 +29,7 @@ class Result:
         records: an object an utterance, in the manifest's order: `id`, `reference`, `hypothesis` (None where nothing
             was decoded), `loss` and `wer` (None where there is none), `duration` in seconds, `audio` (absolute path),
             and where it could not be read `error`.
+        condition: what the set was heard under (`conditions.py`); "" for the set as it is.
     """
 
     set: str
@@ -39,6 +40,7 @@ class Result:
     failed: int
     sums: dict[str, float]
     records: list[dict[str, Any]]
+    condition: str = ""
 
     @property
     def wer(self) -> float | None:
@@ -61,6 +63,7 @@ class Result:
         """The numbers, for a line of metrics.jsonl and for `--json`."""
         return {
             "set": self.set,
+            **({"condition": self.condition} if self.condition else {}),
             "utterances": self.utterances,
             "wer": self.wer,
             "cer": self.cer,

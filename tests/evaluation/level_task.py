@@ -27,6 +27,7 @@ SPACE = load_tokenizer(CHARACTERS).encode(" ")[0]
 @dataclasses.dataclass(frozen=True)
 class Levels:
     tokenizer: object = dataclasses.field(default_factory=lambda: load_tokenizer(CHARACTERS))
+    augmentation: object = None
 
     sample_rate = RATE
     sharding_rules = ()
@@ -40,8 +41,11 @@ class Levels:
         return Lengths(audio.samples(manifest.durations, RATE), np.array(tokens, np.int32))
 
     def load(self, record, rng):
-        assert rng is None, "evaluation does not augment"
-        return {"audio": audio.read(record, RATE), "tokens": np.array(self.tokenizer.encode(record.text), np.int32)}
+        samples = audio.read(record, RATE)
+        if rng is not None:
+            assert self.augmentation is not None, "evaluation does not augment"
+            samples = self.augmentation(samples, rng)
+        return {"audio": samples, "tokens": np.array(self.tokenizer.encode(record.text), np.int32)}
 
     def batch_spec(self, shape):
         return {
