@@ -78,6 +78,36 @@ def test_out_gets_every_hypothesis_and_the_result(evaluate, tmp_path):
     assert json.loads((tmp_path / "deep" / "out" / "result.json").read_text()) == json.loads(out.splitlines()[-1])
 
 
+def test_each_condition_is_one_more_row_and_result(evaluate, tmp_path):
+    _, out, _ = evaluate(TEXTS, "--json")
+    plain = json.loads(out.splitlines()[-1])
+    words = ("--condition=gain=-60", "--condition", "noise=60,codec=mulaw", f"--out={tmp_path / 'out'}", "--json")
+    code, out, _ = evaluate(TEXTS, *words)
+    assert code == 0
+    header, *rows = out.splitlines()[:4]
+    assert header.split() == ["set", "condition", "utterances", "WER", "CER", "loss", "hours", "RTFx"]
+    assert [row.split()[1] for row in rows] == ["clean", "gain=-60", "noise=60,codec=mulaw"]
+    assert [row.split()[3] for row in rows[:2]] == ["42.86", "100.00"]
+    found = json.loads(out.splitlines()[-1])
+    silent, _ = found.pop("conditions")
+    for result in (plain, found):
+        assert result.pop("rtfx") > 0
+    assert found == plain  # the clean one is as it was
+    assert (silent["condition"], silent["wer"], silent["set"]) == ("gain=-60", 1.0, "dev")
+    stems = {path.name for path in (tmp_path / "out").iterdir()}
+    names = ("", ".gain=-60", ".noise=60,codec=mulaw")
+    assert stems == {"result.json", *(f"hypotheses{name}.jsonl" for name in names)}
+    heard = [json.loads(line) for line in (tmp_path / "out" / "hypotheses.gain=-60.jsonl").read_text().splitlines()]
+    assert [row["hypothesis"] for row in heard] == ["", "", ""]
+
+
+def test_a_condition_that_is_none_is_refused_before_anything_is_loaded(evaluate, monkeypatch):
+    monkeypatch.setattr(restore, "load_for_use", lambda place: pytest.fail("loaded"))
+    code, _, err = evaluate(TEXTS, "--condition=nosie=10")
+    assert code == EXIT_USER_ERROR
+    assert err == "error: --condition nosie=10: no condition 'nosie'; did you mean noise?\n"
+
+
 def test_normaliser_and_beams_can_be_chosen(evaluate):
     _, out, _ = evaluate(TEXTS, "--normalizer=none", "--beams=2", "--json")
     found = json.loads(out.splitlines()[-1])

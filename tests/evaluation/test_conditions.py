@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 from jax.sharding import AxisType
 
+from jaxspeech import config as configs
 from jaxspeech.data.augment import generator
 from jaxspeech.data.channel import CODECS, encode_decode, narrow
 from jaxspeech.data.manifest import Collection, Manifest, write_manifest
@@ -16,6 +18,7 @@ from jaxspeech.errors import UserError
 from jaxspeech.evaluation import conditions
 from jaxspeech.evaluation.evaluate import Evaluator
 from jaxspeech.observe.compilations import CompilationCounter
+from jaxspeech.task import task_class
 
 RATE = 16000
 
@@ -174,6 +177,26 @@ def test_a_family_that_does_not_augment_is_named(folder):
 
     with pytest.raises(UserError, match="Plain does not augment"):
         conditions.under(Plain(), conditions.parse("noise=1", manifest=str(folder / "set.jsonl")))
+
+
+FAMILIES = pathlib.Path(__file__).parents[1] / "families"
+
+
+@pytest.mark.parametrize("path", ["jaxspeech.tasks.moonshine.Moonshine", "ctc_family.task.Ctc"])
+def test_a_family_hears_a_condition_although_it_was_trained_with_augmentation(folder, monkeypatch, path):
+    monkeypatch.syspath_prepend(str(FAMILIES))
+    config = configs.base(path)
+    config.data.tokenizer = "characters:abc "
+    if "vocab_size" in config.model:
+        config.model.vocab_size = 0  # the tokenizer's
+    config.data.augment.speed = 0.1
+    config.data.augment.gain_db = 6.0
+    task = task_class(path).from_config(config)
+    changed = conditions.under(task, conditions.parse("noise=10", manifest=str(folder / "set.jsonl")))
+    record = Manifest.open(folder / "set.jsonl")[2]
+    clean, noisy = (t.load(record, rng)["audio"] for t, rng in ((task, None), (changed, generator(0, 0, "x"))))
+    assert decibels(power(clean) / power(noisy.astype(np.float64) - clean)) == pytest.approx(10, abs=0.2)
+    assert dataclasses.replace(changed, augmentation=task.augmentation) == task
 
 
 @pytest.fixture
