@@ -174,6 +174,55 @@ def test_the_same_utterance_sounds_the_same_in_a_copy_that_travelled(everything)
     assert not np.array_equal(everything(audio, generator(3, 1, "u", turn=1))[: len(want)], want)
 
 
+def decibels(ratio: float) -> float:
+    return 10 * np.log10(ratio)
+
+
+@pytest.mark.parametrize("part", ["babble", "background", "noise_db"])
+def test_the_ratio_that_is_heard_is_the_one_that_was_drawn(folder, part):
+    """Whichever noise and stretch is drawn, over the whole utterance."""
+    if part == "noise_db":
+        noisy = augmentation(noise_db=5.0)
+    else:
+        name = {"babble": "speech", "background": "noise"}[part]
+        noisy = augmentation(**{f"{part}.probability": 1.0, f"{part}.manifest": str(folder / f"{name}.jsonl")})
+    audio = tone(seconds=1.3) * np.linspace(0, 1, 20800, dtype=np.float32)
+    drawn_before = set()
+    for index in range(25):
+        changed, drawn = noisy.explain(audio, generator(0, 0, str(index)))
+        snr = drawn[part] if part == "noise_db" else drawn[part]["snr_db"]
+        noise = changed.astype(np.float64) - audio
+        assert decibels(np.mean(audio.astype(np.float64) ** 2) / np.mean(noise**2)) == pytest.approx(snr, abs=0.2)
+        drawn_before.add(snr)
+    assert max(drawn_before) - min(drawn_before) > 10
+
+
+def test_the_speed_and_the_gain_that_are_heard_are_those_that_were_drawn():
+    fast, loud = augmentation(speed=0.1), augmentation(gain_db=12.0)
+    audio = tone(400.0, 3.0)
+    for index in range(8):
+        changed, drawn = fast.explain(audio, generator(0, 0, str(index)))
+        assert len(changed) == pytest.approx(48000 / drawn["speed"], rel=1e-3)
+        inner = changed[2000:-2000]
+        spectrum = np.abs(np.fft.rfft(inner * np.hanning(len(inner)), 1 << 20))
+        assert np.argmax(spectrum) * 16000 / (1 << 20) == pytest.approx(400.0 * drawn["speed"], rel=1e-3)
+        changed, drawn = loud.explain(audio, generator(0, 0, str(index)))
+        assert 2 * decibels(np.abs(changed).max() / np.abs(audio).max()) == pytest.approx(drawn["gain_db"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "parts", [{"narrowband.probability": 1.0}, {"codec.probability": 1.0, "codec.kinds": "mulaw gsm"}]
+)
+def test_a_telephone_leaves_nothing_above_four_kilohertz(parts):
+    audio = np.random.default_rng(0).standard_normal(32000).astype(np.float32) * 0.1
+    window = np.hanning(len(audio))
+    high = np.fft.rfftfreq(len(audio), 1 / 16000) > 4000
+    for index in range(4):
+        changed = augmentation(**parts)(audio, generator(0, 0, str(index)))
+        spectrum = np.abs(np.fft.rfft(changed * window)) ** 2
+        assert decibels(spectrum[high].sum() / spectrum.sum()) < -70
+
+
 def test_nobody_babbles_beside_himself(folder):
     babbling = augmentation(**{"train": str(folder / "speech.jsonl"), "babble.probability": 1.0})
     for index in range(30):
