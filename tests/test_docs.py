@@ -185,12 +185,23 @@ def flags(*command: str) -> frozenset[str]:
 
 
 CLI = ("-c", "from jaxspeech.cli import main; main()")
+# The helps of all its names, in one process.
+PREPARE = """
+import contextlib, sys
+from jaxspeech.cli import main
+from jaxspeech.cli.prepare import NAMES
+for name in NAMES:
+    sys.argv[1:] = ["prepare", name, "--help"]
+    with contextlib.suppress(SystemExit):
+        main()
+"""
 WAYS = {"convert": ("import", "export"), "bench": ("train_step", "loader", "decode")}
 OURS: dict[str, list[tuple[str, ...]]] = {
     **{
         f"jaxspeech {name}": [(*CLI, name, *way) for way in [(), *((w,) for w in WAYS.get(name, ()))]]
         for name in COMMANDS
     },
+    "jaxspeech prepare": [(*CLI, "prepare"), ("-c", PREPARE)],
     "python -m jaxspeech.main": [("-m", "jaxspeech.main")],
     "python launch/flags.py": [("launch/flags.py",)],
     "python launch/xmanager.py": [("launch/xmanager.py",)],
