@@ -80,7 +80,7 @@ def power(audio: np.ndarray) -> float:
 def test_the_ratio_is_the_one_that_was_asked_for(heard, part, snr):
     for clean, changed in heard(f"{part}={snr}"):
         assert len(changed) == len(clean)
-        assert decibels(power(clean) / power(changed.astype(np.float64) - clean)) == pytest.approx(snr, abs=0.2)
+        assert decibels(power(clean) / power(changed.astype(np.float64) - clean)) == pytest.approx(snr, abs=0.01)
 
 
 @pytest.mark.parametrize("gain", [-30.0, 0.0, 12.0])
