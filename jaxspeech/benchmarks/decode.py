@@ -1,8 +1,12 @@
-"""`jaxspeech bench decode`: greedy decoding of clips of mixed length, against transformers' batched `generate`."""
+"""`jaxspeech bench decode`: greedy decoding of clips of mixed length, against transformers' batched `generate`.
+
+Ours go in a few static shapes that the planner makes for them, as evaluation does with a set; the peer's in one batch.
+"""
 
 import argparse
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,12 +15,15 @@ import numpy as np
 from jaxspeech import config as configs
 from jaxspeech.benchmarks import peer
 from jaxspeech.benchmarks.timing import in_turn
-from jaxspeech.data.shapes import Shape
+from jaxspeech.data.buckets import choose_shapes
+from jaxspeech.data.plan import Schedule
+from jaxspeech.data.shapes import Lengths, Shape
 from jaxspeech.interop import moonshine_hf
 from jaxspeech.models.moonshine import MoonshineConfig
 from jaxspeech.task import task_class
 
 _RATE = 6.5  # tokens a second, the cap of both
+_SHAPES = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,14 +45,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tensors = {name: value.detach().numpy() for name, value in model.state_dict().items() if name != "proj_out.weight"}
     params = jax.tree.map(jax.numpy.asarray, moonshine_hf.from_hf_tensors(tensors, MoonshineConfig.TINY))
     rows = [[{"audio": a, "tokens": np.array([1, 2]), "token_limit": np.int32(c)}] for a, c in zip(audio, caps)]
-    batch = jax.tree.map(jax.numpy.asarray, task.collate(rows, Shape(len(audio), max(map(len, audio)), 2)))
+    batches = []
+    for shape, records in _plan([len(a) for a in audio], task.sample_rate):
+        full = [rows[i] for i in records] + [[] for _ in range(shape.rows - len(records))]
+        batches.append((records, jax.tree.map(jax.numpy.asarray, task.collate(full, shape))))
     decode = jax.jit(functools.partial(task.decode))
 
     padded = peer.batch(torch, audio, [np.array([1, 2])] * len(audio))
     inputs = {name: padded[name] for name in ("input_values", "attention_mask")}
 
-    def ours() -> Any:
-        return jax.block_until_ready(decode(params, batch))
+    def ours() -> dict[int, list[int]]:
+        found = {}
+        for records, batch in batches:
+            out = jax.device_get(decode(params, batch))
+            found.update({i: out.tokens[row, : out.length[row]].tolist() for row, i in enumerate(records)})
+        return found
 
     def theirs() -> Any:
         with torch.no_grad():
@@ -57,10 +71,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with torch.no_grad():
             single = model.generate(input_values=torch.from_numpy(sound[None]), max_new_tokens=cap, do_sample=False)
         ids = [token for token in single[0].tolist()[1:] if token != 2]
-        equal += ids == np.asarray(found.tokens[row, : found.length[row]]).tolist()
+        equal += ids == found[row]
     total = float(seconds.sum())
     print(
         f"jaxspeech RTFx {total / mine:.0f}, transformers RTFx {total / other:.0f}, ratio {ratio:.2f}; "
         f"tokens equal to the peer's singles for {equal} of {len(audio)} clips"
     )
     return {"rtfx": total / mine, "peer_rtfx": total / other, "ratio": ratio, "equal": equal, "clips": len(audio)}
+
+
+def _plan(samples: Sequence[int], rate: int) -> list[tuple[Shape, list[int]]]:
+    """A third of the clips' seconds in a batch or less, by length."""
+    lengths, everyone = Lengths(np.asarray(samples), np.full(len(samples), 2, np.int32)), np.arange(len(samples))
+    shapes = choose_shapes(
+        lengths, everyone, max_shapes=_SHAPES, batch_seconds=sum(samples) / rate / 2, row_multiple=1, sample_rate=rate
+    )
+    plan = Schedule.once(shapes, lengths, everyone).plan(0)
+    return [(shape, records.tolist()) for shape, records, _ in (plan.batch(i) for i in range(len(plan)))]
