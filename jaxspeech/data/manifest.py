@@ -193,9 +193,9 @@ class Manifest:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_descriptor": None}
 
-    def __del__(self) -> None:
+    def __del__(self, close=os.close) -> None:  # bound here: at the interpreter's exit `os` may be gone
         if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)  # type: ignore[arg-type]
+            close(self._descriptor)
 
 
 class Collection:
