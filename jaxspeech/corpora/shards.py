@@ -166,7 +166,7 @@ def _finish(source: Manifest, folder: pathlib.Path, places: list[Place], failed:
     def rows() -> Iterator[dict[str, Any]]:
         for place in places:
             note = _noted(place)
-            counts.update(shards=int(note["rows"] > 0), bytes=note["size"])
+            counts.update(shards=int(bool(note["rows"])), bytes=note["size"])
             for row in note["rows"]:
                 seconds.append(row["duration"])
                 yield row
