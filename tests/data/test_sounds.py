@@ -51,9 +51,9 @@ def test_a_stretch_of_a_long_sound_is_a_slice_of_it(tmp_path):
     begins = []
     for seed in range(40):
         piece = sounds.stretch(sounds.collection[0], 4000, np.random.default_rng(seed))
-        begin = int(np.argmin(np.abs(whole - piece[0])))
-        np.testing.assert_array_equal(piece, whole[begin : begin + 4000])
-        begins.append(begin)
+        alike = [i for i in np.flatnonzero(whole == piece[0]) if np.array_equal(piece, whole[i : i + 4000])]
+        assert len(alike) == 1
+        begins += alike
     assert min(begins) < 4000
     assert max(begins) > 24000
 
