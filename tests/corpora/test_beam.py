@@ -1,0 +1,196 @@
+"""What workers of Apache Beam prepare is, byte for byte, what processes of this machine prepare."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import soundfile
+
+from jaxspeech.corpora import beam, shards
+from jaxspeech.corpora.encoding import Encoding
+from jaxspeech.corpora.folder import AudioFolder
+from jaxspeech.corpora.pool import Known
+from jaxspeech.corpora.preparation import prepare
+from jaxspeech.errors import UserError
+
+pytest.importorskip("apache_beam")
+
+# DirectRunner would fetch Prism, which does the same in another program; what is not there makes it work here.
+DIRECT = ["--runner=DirectRunner", "--prism_location=/none"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Two folders of noise with texts; eight of the files are broken or to be left out."""
+    folder = tmp_path_factory.mktemp("corpus") / "clips"
+    for number in range(90):
+        path = folder / ("dev", "train")[number > 20] / f"{number:02}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * np.random.default_rng(number).standard_normal(4000 + 40 * number), 8000)
+        path.with_suffix(".txt").write_text(f"the words of {number}", "utf-8")
+    train = folder / "train"
+    (train / "30.wav").write_bytes(b"")
+    (train / "31.wav").write_bytes((train / "31.wav").read_bytes()[:30])
+    (train / "32.wav").write_text("this is no audio at all, but it is not empty either")
+    (train / "33.txt").unlink()
+    (train / "34.txt").write_text(" ")
+    (train / "35.txt").write_bytes(b"\xff\xfe\xfa")
+    (train / "36.wav").write_bytes((train / "40.wav").read_bytes())
+    soundfile.write(train / "37.wav", np.zeros(4000), 8000)
+    return folder
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def placeless(found, folder):
+    """What a preparation returned, without the folder that it wrote to."""
+    return json.loads(json.dumps(found).replace(str(folder), ""))
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_manifests_and_rejects_are_those_of_the_local_run(clips, tmp_path, decode):
+    source = AudioFolder(str(clips), by_folder=True)
+    local = prepare(source, tmp_path / "local", processes=1, decode=decode)
+    there = prepare(source, tmp_path / "beam", beam=DIRECT, decode=decode)
+    assert placeless(there, tmp_path / "beam") == placeless(local, tmp_path / "local")
+    assert tree(tmp_path / "beam") == tree(tmp_path / "local")
+    assert sorted(tree(tmp_path / "beam")) == [f"{s}{e}.jsonl" for s in ("dev", "train") for e in ("", ".rejected")]
+    assert there["failed"] == {"bad UTF-8": 1, "corrupt audio": 2, "no text": 1, "zero bytes": 1}
+    assert there["filtered"] == {"empty text": 1} | ({"silence": 1, "duplicate audio": 1} if decode else {})
+    assert there["read"] == there["kept"] + sum((there["failed"] | there["filtered"]).values()) == 90
+
+
+def test_too_many_failures_stop_both_with_the_same_line(clips, tmp_path):
+    class Gone(AudioFolder):
+        """None of its files is where it says."""
+
+        def items(self, split):
+            for found in super().items(split):
+                if hasattr(found, "row"):
+                    found.row["audio"] += ".gone"
+                yield found
+
+    said = []
+    for out, options in (("local", None), ("beam", DIRECT)):
+        with pytest.raises(UserError) as stop:
+            prepare(Gone(str(clips)), tmp_path / out, processes=1, beam=options)
+        said.append(str(stop.value))
+        assert not list((tmp_path / out).glob("*.jsonl"))
+    assert said[0] == said[1]
+    assert "mostly 'missing file'" in said[0]
+    assert "\n" not in said[0]
+
+
+def test_what_was_checked_before_a_stop_is_not_checked_again(clips, tmp_path):
+    source = AudioFolder(str(clips), by_folder=True)
+    local = prepare(source, tmp_path / "local", processes=1, decode=True)
+
+    def stop(split, read, rejected, total):
+        if split == "train":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path / "beam", beam=DIRECT, decode=True, progress=stop)
+    kept = sorted((tmp_path / "beam" / ".prepare").iterdir())
+    assert [path.suffix for path in kept] == [".journal", ".journal"]
+    there = prepare(source, tmp_path / "beam", beam=DIRECT, decode=True)
+    assert placeless(there, tmp_path / "beam") == placeless(local, tmp_path / "local")
+    assert tree(tmp_path / "beam") == tree(tmp_path / "local")
+
+
+def test_shards_are_those_of_the_local_run(clips, tmp_path):
+    prepare(AudioFolder(str(clips)), tmp_path / "data", processes=1)
+    manifest = tmp_path / "data" / "clips.jsonl"
+    (tmp_path / "bad.jsonl").write_bytes(manifest.read_bytes().replace(b"/70.wav", b"/none.wav"))
+    found = {}
+    for out, options in (("local", None), ("beam", DIRECT)):
+        found[out] = shards.pack(
+            tmp_path / "bad.jsonl", tmp_path / out, Encoding("flac"), 0.1, processes=1, beam=options, max_failed=0.1
+        )
+        found[out]["manifest"] = ""
+    assert found["beam"] == found["local"]
+    assert found["beam"]["failed"] == {"missing file": 1}
+    assert found["beam"]["shards"] > 2
+    assert tree(tmp_path / "beam") == tree(tmp_path / "local")
+
+
+def test_finished_shards_are_not_written_again(clips, tmp_path):
+    prepare(AudioFolder(str(clips)), tmp_path / "data", processes=1)
+    pack = (tmp_path / "data" / "clips.jsonl", tmp_path / "out", Encoding("pcm16"), 0.1)
+    shards.pack(*pack, beam=DIRECT)
+    whole = tree(tmp_path / "out")
+    first, second = sorted((tmp_path / "out").glob("*.array_record"))[:2]
+    second.unlink()
+    written = first.stat().st_mtime_ns
+    shards.pack(*pack, beam=DIRECT)
+    assert tree(tmp_path / "out") == whole
+    assert first.stat().st_mtime_ns == written
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadly:
+    """A task one of whose numbers kills the process that sees it, and another of which is a user's mistake."""
+
+    numbers: tuple[int, ...]
+
+    def run(self):
+        if 7 in self.numbers:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if 8 in self.numbers:
+            raise UserError("the disk is full; make room")
+        return list(self.numbers)
+
+    def pieces(self):
+        return [Deadly((number,)) for number in self.numbers]
+
+    def join(self, results):
+        return [number for result in results for number in result]
+
+    def lost(self):
+        return ["lost"]
+
+
+def test_a_file_that_kills_its_process_is_lost_alone(tmp_path):
+    tasks = [Deadly((0, 1)), Known(["known"]), Deadly((6, 7, 9)), Deadly((10,))]
+    assert list(beam.in_order(tasks, DIRECT, tmp_path)) == [[0, 1], ["known"], [6, "lost", 9], [10]]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_comes_where_its_result_would(tmp_path):
+    results = beam.in_order([Deadly((1,)), Deadly((8,)), Deadly((2,))], DIRECT, tmp_path)
+    assert next(results) == [1]
+    with pytest.raises(UserError, match="the disk is full; make room"):
+        next(results)
+
+
+def test_all_travels_through_the_temporary_location(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    seen = []
+
+    def tasks():
+        seen.extend(path.name[:6] for path in elsewhere.iterdir())
+        yield Deadly((1,))
+
+    assert list(beam.in_order(tasks(), [*DIRECT, f"--temp_location={elsewhere}"], tmp_path / "here")) == [[1]]
+    assert seen == [".beam-"]
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--runner=DirektRunner"], "DirektRunner"),
+        ([*DIRECT, "--direct_num_workers=many"], "argument --direct_num_workers: invalid int value: 'many'"),
+        (["--runner=DataflowRunner"], "Beam"),
+    ],
+)
+def test_what_beam_refuses_is_told_in_one_line(tmp_path, options, said):
+    with pytest.raises(UserError, match=said) as error:
+        list(beam.in_order([Deadly((1,))], options, tmp_path))
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
