@@ -57,7 +57,8 @@ def _dispatch() -> int:
     words, further = _split(sys.argv[1:])
     args, rest = parser.parse_known_args(words)
     if rest and not (hasattr(args, "config") and all(word.startswith("--config.") for word in rest)):
-        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+        place = "; options of Beam stand after --" if getattr(args, "runner", None) else ""
+        parser.error(f"unrecognised arguments: {' '.join(rest)}{place}")
     args.overrides = rest
     if further:
         args.beam_options = further

@@ -60,8 +60,9 @@ def in_order(
                         for line in iter(file.readline, b""):
                             results.add(line)
         finally:
-            with contextlib.suppress(Exception):  # where it could not be made, say
-                files.delete([f"{folder}/"])  # by this slash buckets know a folder
+            for name in (folder, f"{folder}/"):  # a disk knows a folder by the one, a bucket by the other
+                with contextlib.suppress(Exception):
+                    files.delete([name])
         yield from results
 
 

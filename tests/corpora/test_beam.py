@@ -3,15 +3,19 @@
 import dataclasses
 import json
 import os
+import pathlib
 import signal
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
+from jaxspeech import cli
 from jaxspeech.corpora import beam, shards
 from jaxspeech.corpora.encoding import Encoding
 from jaxspeech.corpora.folder import AudioFolder
+from jaxspeech.corpora.jsonl import JsonLines
 from jaxspeech.corpora.pool import Known
 from jaxspeech.corpora.preparation import prepare
 from jaxspeech.errors import UserError
@@ -63,6 +67,54 @@ def test_manifests_and_rejects_are_those_of_the_local_run(clips, tmp_path, decod
     assert there["failed"] == {"bad UTF-8": 1, "corrupt audio": 2, "no text": 1, "zero bytes": 1}
     assert there["filtered"] == {"empty text": 1} | ({"silence": 1, "duplicate audio": 1} if decode else {})
     assert there["read"] == there["kept"] + sum((there["failed"] | there["filtered"]).values()) == 90
+
+
+def command(monkeypatch, capsys, *words):
+    """Runs a command line; exit code, what `--json` printed, and stderr."""
+    monkeypatch.setattr("sys.argv", ["jaxspeech", *map(str, words)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, err = capsys.readouterr()
+    return stopped.value.code, json.loads(out.splitlines()[-1]) if stopped.value.code == 0 else None, err
+
+
+def test_commands_take_a_runner_and_after_two_dashes_its_options(clips, tmp_path, monkeypatch, capsys):
+    runner, *others = DIRECT
+    for name, what, more in (
+        ("folder", clips / "train", ["--max-failed=1"]),
+        ("shards", tmp_path / "folder" / "local" / "train.jsonl", ["--encoding=pcm16", "--shard-mib=0.1"]),
+    ):
+        found = {}
+        for out, asked in (("local", ["--processes=1"]), ("beam", [runner, "--json", "--", *others])):
+            folder = tmp_path / name / out
+            words = ("prepare", name, what, "--out", folder, "--json", *more, *asked)
+            code, found[out], _ = command(monkeypatch, capsys, *words)
+            assert code == 0
+            found[out] = placeless(found[out] | {"seconds": 0}, folder)
+        assert found["beam"] == found["local"]
+        assert found["beam"]["kept"] > 50
+        assert tree(tmp_path / name / "beam") == tree(tmp_path / name / "local")
+    words = ("prepare", "folder", clips, "--out", tmp_path / "not", *DIRECT)
+    code, _, err = command(monkeypatch, capsys, *words)
+    assert (code, err.splitlines()[-1].partition(": error: ")[2]) == (
+        2,
+        "unrecognised arguments: --prism_location=/none; options of Beam stand after --",
+    )
+
+
+def test_workers_in_processes_of_their_own_that_read_urls_give_the_same(clips, tmp_path, monkeypatch):
+    """In Beam's own worker program, as a cluster starts it."""
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(pathlib.Path(cli.__file__).parents[2]), *sys.path]))
+    listed = tmp_path / "all.jsonl"
+    rows = [{"path": f"file://{path}", "text": f"the text of {path.stem}"} for path in sorted(clips.rglob("*.wav"))]
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    local = prepare(JsonLines([str(listed)]), tmp_path / "local", processes=1, max_failed=1)
+    processes = [*DIRECT, "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    there = prepare(JsonLines([str(listed)]), tmp_path / "beam", beam=processes, max_failed=1)
+    assert placeless(there, tmp_path / "beam") == placeless(local, tmp_path / "local")
+    assert tree(tmp_path / "beam") == tree(tmp_path / "local")
+    assert there["failed"] == {"corrupt audio": 2, "empty audio": 1}
 
 
 def test_too_many_failures_stop_both_with_the_same_line(clips, tmp_path):
