@@ -15,6 +15,7 @@ import pytest
 
 from jaxspeech import config as configs
 from jaxspeech.cli import COMMANDS
+from jaxspeech.cli.prepare import NAMES
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -185,7 +186,7 @@ def flags(*command: str) -> frozenset[str]:
 
 
 CLI = ("-c", "from jaxspeech.cli import main; main()")
-WAYS = {"convert": ("import", "export"), "bench": ("train_step", "loader", "decode")}
+WAYS = {"convert": ("import", "export"), "bench": ("train_step", "loader", "decode"), "prepare": tuple(NAMES)}
 OURS: dict[str, list[tuple[str, ...]]] = {
     **{
         f"jaxspeech {name}": [(*CLI, name, *way) for way in [(), *((w,) for w in WAYS.get(name, ()))]]
@@ -223,7 +224,7 @@ def commands(page: pathlib.Path) -> Iterator[tuple[str, str]]:
                     yield "python -m jaxspeech.main", training
             match = re.search(r"(?:^|\s)jaxspeech ([a-z]\S*)(.*)", part)
             if match and not re.match(r"\W*(pip|import|from)\b", part):
-                yield f"jaxspeech {match[1]}", match[2]
+                yield f"jaxspeech {match[1]}", match[2].partition(" -- ")[0]  # what follows is another's
 
 
 @pages
