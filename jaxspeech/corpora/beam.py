@@ -40,10 +40,12 @@ def in_order(
     beam = _library()
     chosen = _options(beam, options)
     files = beam.io.filesystems.FileSystems
-    os.makedirs(scratch, exist_ok=True)
+    with _explained(os.fspath(scratch)):
+        os.makedirs(scratch, exist_ok=True)
+        store = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed below
     place = chosen.view_as(beam.options.pipeline_options.GoogleCloudOptions).temp_location or os.fspath(scratch)
     folder = files.join(place, f".beam-{uuid.uuid4().hex}.tmp")
-    with tempfile.TemporaryFile(dir=scratch) as store:
+    with store:
         results = _Results(store)
         try:
             with _explained(folder):
@@ -53,7 +55,7 @@ def in_order(
                 asked = _write(tasks, file, results, folder)
             if asked:
                 runner = chosen.view_as(beam.options.pipeline_options.StandardOptions).runner
-                print(f"{asked:,} pieces of work for {runner}; results come when all are done", file=sys.stderr)
+                print(f"pieces of work for {runner}: {asked:,}; results come when all are done", file=sys.stderr)
                 _run(beam, chosen, files.join(folder, "tasks"), files.join(folder, "results"))
                 for found in files.match([files.join(folder, "results*")])[0].metadata_list:
                     with _explained(folder), files.open(found.path) as file:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=int, metavar="HZ", help="resample (by default every utterance keeps its rate)")
     parser.add_argument("--shard-mib", type=float, default=256, metavar="MIB", help="about how large a shard is (256)")
-    workers.add_arguments(parser, "pack")
+    workers.add_arguments(parser, "work")
     parser.add_argument(
         "--max-failed", type=float, default=0.01, metavar="SHARE", help="of failures that stops the run (0.01)"
     )
@@ -59,10 +59,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Packs, verifies, or both, and says what came of it."""
     from jaxspeech.corpora.shard_check import verify
 
+    beam = workers.beam_options(args)
     if args.out is None:
         if not args.verify:
             raise UserError("prepare shards: no --out; give the folder of the shards (or --verify, to check some)")
-        return verify(args.manifest, processes=args.processes)
+        return verify(args.manifest, processes=args.processes, beam=beam)
     encoding = Encoding(args.encoding, args.rate)
     result = pack(
         args.manifest,
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         encoding,
         args.shard_mib,
         processes=args.processes,
-        beam=workers.beam_options(args),
+        beam=beam,
         max_failed=args.max_failed,
     )
     failed = "".join(f"; {count} failed: {reason}" for reason, count in result["failed"].items())
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         file=sys.stderr,
     )
     if args.verify:
-        result["verified"] = verify(result["manifest"], processes=args.processes)
+        result["verified"] = verify(result["manifest"], processes=args.processes, beam=beam)
     return result
 
 
@@ -182,7 +183,7 @@ def _finish(source: Manifest, folder: pathlib.Path, places: list[Place], failed:
     def rows() -> Iterator[dict[str, Any]]:
         for place in places:
             note = _noted(place)
-            counts.update(shards=bool(note["rows"]), bytes=note["size"])
+            counts.update(shards=int(bool(note["rows"])), bytes=note["size"])
             for row in note["rows"]:
                 seconds.append(row["duration"])
                 yield row

@@ -18,6 +18,7 @@ from jaxspeech.corpora.folder import AudioFolder
 from jaxspeech.corpora.jsonl import JsonLines
 from jaxspeech.corpora.pool import Known
 from jaxspeech.corpora.preparation import prepare
+from jaxspeech.corpora.shard_check import verify
 from jaxspeech.errors import UserError
 
 pytest.importorskip("apache_beam")
@@ -169,6 +170,25 @@ def test_shards_are_those_of_the_local_run(clips, tmp_path):
     assert found["beam"]["failed"] == {"missing file": 1}
     assert found["beam"]["shards"] > 2
     assert tree(tmp_path / "beam") == tree(tmp_path / "local")
+
+
+def test_a_damaged_shard_is_found_by_workers_too(clips, tmp_path, capsys):
+    prepare(AudioFolder(str(clips)), tmp_path / "data", processes=1)
+    found = shards.pack(tmp_path / "data" / "clips.jsonl", tmp_path / "out", Encoding("pcm16"), 0.1, processes=1)
+    assert verify(found["manifest"], beam=DIRECT) == verify(found["manifest"], processes=1)
+    shard = min((tmp_path / "out").glob("*.array_record"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    capsys.readouterr()
+    said = []
+    for options in (None, DIRECT):
+        with pytest.raises(UserError) as error:
+            verify(found["manifest"], processes=1, beam=options)
+        named = [line for line in capsys.readouterr().err.splitlines() if ".jsonl:" in line]
+        said.append((str(error.value), named))
+    assert said[0] == said[1]
+    assert len(said[0][1]) == 1
 
 
 def test_finished_shards_are_not_written_again(clips, tmp_path):
