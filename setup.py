@@ -28,6 +28,7 @@ CORE = [
 ]
 
 EXTRAS = {
+    "beam": ["apache-beam>=2.65,<3"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
     "tpu": ["jax[tpu]>=0.10.2,<0.13"],
     "keras": ["h5py>=3.11"],

@@ -195,7 +195,7 @@ for name in NAMES:
     with contextlib.suppress(SystemExit):
         main()
 """
-WAYS = {"convert": ("import", "export"), "bench": ("train_step", "loader", "decode")}
+WAYS = {"convert": ("import", "export"), "bench": ("train_step", "loader", "decode", "prepare", "shards")}
 OURS: dict[str, list[tuple[str, ...]]] = {
     **{
         f"jaxspeech {name}": [(*CLI, name, *way) for way in [(), *((w,) for w in WAYS.get(name, ()))]]
@@ -234,7 +234,7 @@ def commands(page: pathlib.Path) -> Iterator[tuple[str, str]]:
                     yield "python -m jaxspeech.main", training
             match = re.search(r"(?:^|\s)jaxspeech ([a-z]\S*)(.*)", part)
             if match and not re.match(r"\W*(pip|import|from)\b", part):
-                yield f"jaxspeech {match[1]}", match[2]
+                yield f"jaxspeech {match[1]}", match[2].partition(" -- ")[0]  # what follows is another's
 
 
 @pages

@@ -54,12 +54,24 @@ def _dispatch() -> int:
     if module is None:
         parser.parse_args()
         return 0
-    args, rest = parser.parse_known_args()
+    words, further = _split(sys.argv[1:])
+    args, rest = parser.parse_known_args(words)
     if rest and not (hasattr(args, "config") and all(word.startswith("--config.") for word in rest)):
-        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+        place = "; options of Beam stand after --" if getattr(args, "runner", None) else ""
+        parser.error(f"unrecognised arguments: {' '.join(rest)}{place}")
     args.overrides = rest
+    if further:
+        args.beam_options = further
     keep_freed_memory()
     result = module.run(args)
     if args.json and result is not None:
         print(json.dumps(result, ensure_ascii=False))
     return 0
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words of ours, and those after `--`, which with `--runner` are Beam's."""
+    if "--" not in words or not any(word.partition("=")[0] == "--runner" for word in words):
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]

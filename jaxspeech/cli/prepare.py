@@ -89,13 +89,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
+    from jaxspeech.corpora import workers
     from jaxspeech.corpora.checks import Limits
 
     limits = Limits()
     group = parser.add_argument_group("checks and output")
     group.add_argument("--out", required=True, metavar="DIR", help="folder of the manifests, DIR/<split>.jsonl")
     group.add_argument("--splits", metavar="A,B", help="only these splits")
-    group.add_argument("--processes", type=int, default=0, metavar="N", help="that check (one a core, up to 16)")
+    workers.add_arguments(group, "check")
     group.add_argument(
         "--decode", action="store_true", help="decode all audio: finds truncation, silence, clipping, wrong headers"
     )
@@ -127,6 +128,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(source: Any, args: argparse.Namespace) -> dict[str, Any]:
+    from jaxspeech.corpora import workers
     from jaxspeech.corpora.checks import Limits
     from jaxspeech.corpora.preparation import prepare
     from jaxspeech.corpora.summary import lines
@@ -146,6 +148,7 @@ def _prepare(source: Any, args: argparse.Namespace) -> dict[str, Any]:
             args.out,
             splits=[name for name in args.splits.split(",") if name] if args.splits else None,
             processes=args.processes,
+            beam=workers.beam_options(args),
             decode=args.decode,
             limits=limits,
             relative=args.relative,

@@ -14,7 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar
 Result = TypeVar("Result")
 
 _AHEAD = 4  # tasks a process that are in memory
-_MOST_PROCESSES = 16
+MOST_PROCESSES = 16
+_of_this_thread = threading.local()
 
 
 class Task(Protocol[Result]):
@@ -45,7 +46,7 @@ class Known(Generic[Result]):
 def default_processes() -> int:
     """One a core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_PROCESSES)
+    return min(cores, MOST_PROCESSES)
 
 
 def in_order(tasks: Iterable[Task[Result] | Known[Result]], processes: int) -> Iterator[Result]:
@@ -67,6 +68,18 @@ def in_order(tasks: Iterable[Task[Result] | Known[Result]], processes: int) -> I
             yield pool.first()
     finally:
         pool.stop()
+
+
+def apart(task: Task[Result]) -> Result:
+    """The result of a task that another process does, so that what kills that process does not kill this one.
+
+    Each thread that asks has one such process, as long as it lives.
+    """
+    if not hasattr(_of_this_thread, "pool"):
+        _of_this_thread.pool = _Pool(1)
+    _of_this_thread.pool.put(task)
+    result: Result = _of_this_thread.pool.first()
+    return result
 
 
 def live_with_the_parent() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxspeech.corpora import outcome, pool
+from jaxspeech.corpora import outcome, pool, workers
 from jaxspeech.corpora.checks import Limits
 from jaxspeech.corpora.chunks import Chunk, Settings, cut
 from jaxspeech.corpora.journal import FACTS, Checked, Journal
@@ -35,6 +35,7 @@ def prepare(
     *,
     splits: Sequence[str] | None = None,
     processes: int = 0,
+    beam: Sequence[str] | None = None,
     decode: bool = False,
     limits: Limits | None = None,
     relative: bool = False,
@@ -49,6 +50,7 @@ def prepare(
         out: folder of the manifests; audio under it is named by relative paths, other audio by absolute ones.
         splits: those wanted; None: all.
         processes: that check; 0: one a core, at most 16.
+        beam: options of a pipeline of Apache Beam, whose workers check instead of processes.
         decode: decode all audio, instead of reading headers alone.
         limits: what is left out.
         relative: name all audio by relative paths.
@@ -69,10 +71,9 @@ def prepare(
     folder = pathlib.Path(out).absolute()
     limits = limits or Limits(empty_text=getattr(source, "empty_text", False))
     settings = Settings(limits, decode, str(folder), relative)
-    processes = processes or pool.default_processes()
     done = {}
     for name in splits or known:
-        done[name] = _Split(source, name, settings, folder).prepare(processes, max_failed, progress)
+        done[name] = _Split(source, name, settings, folder, processes, beam).prepare(max_failed, progress)
     shutil.rmtree(folder / ".prepare", ignore_errors=True)  # not before all are written: a restart takes them up
     total: dict[str, Any] = {key: sum(split[key] for split in done.values()) for key in ("read", "kept", "hours")}
     for kind in ("filtered", "failed"):
@@ -91,11 +92,20 @@ def prepare(
 class _Split:
     """One split on its way from the source to its manifest."""
 
-    def __init__(self, source: Source, name: str, settings: Settings, folder: pathlib.Path):
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        settings: Settings,
+        folder: pathlib.Path,
+        processes: int,
+        beam: Sequence[str] | None,
+    ):
         self._source, self._name, self._settings, self._folder = source, name, settings, folder
+        self._processes, self._beam = processes, beam
         self._journal = Journal(folder / ".prepare" / f"{name.replace('/', '_')}.journal")
 
-    def prepare(self, processes: int, max_failed: float, progress: Progress) -> dict[str, Any]:
+    def prepare(self, max_failed: float, progress: Progress) -> dict[str, Any]:
         try:
             official = self._source.official(self._name)
             total = official.utterances if official else None
@@ -103,7 +113,7 @@ class _Split:
             def told(read: int, rejected: int) -> None:
                 progress(self._name, read, rejected, total)
 
-            facts, count = self._check(processes, max_failed, told)
+            facts, count = self._check(max_failed, told)
             chunks = map(self._journal.chunk, range(count))
             found = outcome.write(self._folder, self._name, chunks, facts, self._settings)
         finally:
@@ -116,7 +126,7 @@ class _Split:
             found["difference"] = difference(official, found)
         return found
 
-    def _check(self, processes: int, max_failed: float, progress: Callable[[int, int], None]) -> tuple[np.ndarray, int]:
+    def _check(self, max_failed: float, progress: Callable[[int, int], None]) -> tuple[np.ndarray, int]:
         """All chunks through the checks into the journal: the facts of what passed, and the number of chunks."""
         asked: collections.deque[tuple[int, str, bool]] = collections.deque()
 
@@ -133,7 +143,7 @@ class _Split:
         facts = [np.zeros(0, FACTS)]
         read = kept = count = 0
         failed: collections.Counter[str] = collections.Counter()
-        for checked in pool.in_order(tasks(), processes):
+        for checked in workers.in_order(tasks(), self._processes, self._beam, self._folder / ".prepare"):
             number, key, known = asked.popleft()
             if not known:
                 self._journal.put(number, key, checked)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import uuid
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -53,7 +54,7 @@ class Place:
         self._note.unlink(missing_ok=True)
 
     def finish(self, note: Note) -> None:
-        temporary = self._note.with_name(f"{self._note.name}.{os.getpid()}.tmp")
+        temporary = _temporary(self._note)
         temporary.write_text(json.dumps(note, ensure_ascii=False), "utf-8")
         os.replace(temporary, self._note)
 
@@ -81,7 +82,8 @@ class Shard:
         if note is not None and not any(self._mended(entry["place"] - self.place.first) for entry in note["rejected"]):
             return note
         try:
-            self.place.forget()
+            if note is not None:
+                self.place.forget()
             note = self._write()
             self.place.finish(note)
             return note
@@ -112,7 +114,7 @@ class Shard:
 
     def _write(self) -> Note:
         path = self.place.path
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = _temporary(path)
         rows: list[dict[str, Any]] = []
         rejected = []
         try:
@@ -211,6 +213,11 @@ def _row(record: Record, name: str, content: bytes) -> dict[str, Any]:
     row: dict[str, Any] = {"id": record.id, "audio": name, "text": record.text, "duration": record.duration}
     row |= {key: value for key in ("speaker", "language") if (value := getattr(record, key)) is not None}
     return row | dict(record.extra) | {"crc32": f"{zlib.crc32(content):08x}"}
+
+
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+    """A name beside a file that nobody else has: workers on several machines may have one process number."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def _to_disk(path: pathlib.Path) -> None:

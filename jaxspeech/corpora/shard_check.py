@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxspeech.corpora import pool
+from jaxspeech.corpora import workers
 from jaxspeech.corpora.encoding import materialise
 from jaxspeech.data import containers
 from jaxspeech.data.audio import AudioError
@@ -25,8 +25,15 @@ _SHOWN = 50
 Bad = list[tuple[int, str, str, str]]  # place, id, reason, detail
 
 
-def verify(manifest: str | os.PathLike[str], *, processes: int = 0) -> dict[str, Any]:
+def verify(
+    manifest: str | os.PathLike[str], *, processes: int = 0, beam: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Checks all audio of a manifest, inside shards or not. Bad utterances are named on stderr.
+
+    Args:
+        manifest: path or URL.
+        processes: that check; 0: one a core, at most 16.
+        beam: options of a pipeline of Apache Beam, whose workers check instead.
 
     Returns:
         {"read", "kept", "filtered": {}, "failed": {}, "hours", "without_checksum"}: nothing failed.
@@ -39,7 +46,7 @@ def verify(manifest: str | os.PathLike[str], *, processes: int = 0) -> dict[str,
     unchecked = 0
     where = None
     with tqdm(total=len(source), desc="verifying", unit="utt", disable=None) as bar:
-        for size, without, bad in pool.in_order(_tasks(source), processes or pool.default_processes()):
+        for size, without, bad in workers.in_order(_tasks(source), processes, beam, os.path.dirname(source.path)):
             for place, name, reason, detail in bad:
                 where = where or Rows(source.path).where
                 failed[reason] += 1

@@ -12,14 +12,15 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxspeech.corpora import pool
+from jaxspeech.corpora import pool, workers
 from jaxspeech.corpora.encoding import ENCODINGS, Encoding
 from jaxspeech.corpora.shard import Note, Place, Shard, not_written
 from jaxspeech.data.audio import AudioError
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=int, metavar="HZ", help="resample (by default every utterance keeps its rate)")
     parser.add_argument("--shard-mib", type=float, default=256, metavar="MIB", help="about how large a shard is (256)")
-    parser.add_argument("--processes", type=int, default=0, metavar="N", help="that work (one a core, at most 16)")
+    workers.add_arguments(parser, "work")
     parser.add_argument(
         "--max-failed", type=float, default=0.01, metavar="SHARE", help="of failures that stops the run (0.01)"
     )
@@ -58,13 +59,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Packs, verifies, or both, and says what came of it."""
     from jaxspeech.corpora.shard_check import verify
 
+    beam = workers.beam_options(args)
     if args.out is None:
         if not args.verify:
             raise UserError("prepare shards: no --out; give the folder of the shards (or --verify, to check some)")
-        return verify(args.manifest, processes=args.processes)
+        return verify(args.manifest, processes=args.processes, beam=beam)
     encoding = Encoding(args.encoding, args.rate)
     result = pack(
-        args.manifest, args.out, encoding, args.shard_mib, processes=args.processes, max_failed=args.max_failed
+        args.manifest,
+        args.out,
+        encoding,
+        args.shard_mib,
+        processes=args.processes,
+        beam=beam,
+        max_failed=args.max_failed,
     )
     failed = "".join(f"; {count} failed: {reason}" for reason, count in result["failed"].items())
     print(
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         file=sys.stderr,
     )
     if args.verify:
-        result["verified"] = verify(result["manifest"], processes=args.processes)
+        result["verified"] = verify(result["manifest"], processes=args.processes, beam=beam)
     return result
 
 
@@ -84,6 +92,7 @@ def pack(
     shard_mib: float = 256,
     *,
     processes: int = 0,
+    beam: Sequence[str] | None = None,
     max_failed: float = 0.01,
 ) -> dict[str, Any]:
     """Packs the audio of a manifest into OUT. Goes on where an earlier start ended; what failed is tried again.
@@ -94,6 +103,8 @@ def pack(
         encoding: how audio is stored.
         shard_mib: about how large a shard becomes.
         processes: that work; 0: one a core, at most 16.
+        beam: options of a pipeline of Apache Beam, whose workers write the shards instead; OUT is on a disk that they
+            and this machine share.
         max_failed: share of failed utterances above which the run stops, once there are 20.
 
     Returns:
@@ -113,10 +124,10 @@ def pack(
         lock = _lock(folder)
         try:
             for left in folder.glob(".*.tmp"):  # of a run that was killed
-                left.unlink(missing_ok=True)
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
             begins = _plan(source, folder, encoding, shard_mib)
             places = [Place(folder, n, *span) for n, span in enumerate(itertools.pairwise([*begins, len(source)]))]
-            failed = _write(source, places, encoding, processes or pool.default_processes(), max_failed)
+            failed = _write(source, places, encoding, processes, beam, max_failed)
             return _finish(source, folder, places, failed)
         finally:
             os.close(lock)
@@ -125,7 +136,12 @@ def pack(
 
 
 def _write(
-    source: Manifest, places: list[Place], encoding: Encoding, processes: int, max_failed: float
+    source: Manifest,
+    places: list[Place],
+    encoding: Encoding,
+    processes: int,
+    beam: Sequence[str] | None,
+    max_failed: float,
 ) -> Mapping[str, int]:
     """Writes the shards that are not finished; how many utterances failed, by reason."""
 
@@ -141,7 +157,8 @@ def _write(
     first: dict[str, str] = {}
     read = 0
     with tqdm(total=len(source), desc="packing", unit="utt", disable=None) as bar:
-        for place, note in zip(places, pool.in_order(tasks(), processes)):
+        notes = workers.in_order(tasks(), processes, beam, places[0].folder)
+        for place, note in zip(places, notes):
             for entry in note["rejected"]:
                 failed[entry["reason"]] += 1
                 first.setdefault(entry["reason"], f"{entry['id']}: {entry['detail']}")

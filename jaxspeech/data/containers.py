@@ -82,13 +82,21 @@ def open_audio(name: str) -> Any:
         stream: Any = tars.Member(tar, *tar.find(inner))  # only what is asked for is read: headers, stretches
         if not stream.size:
             raise EOFError(f"{name} has 0 bytes")
-        return soundfile.SoundFile(stream)
+        return _sound(stream, name)
     content = read_bytes(name)
     if not content:
         raise EOFError(f"{name} has 0 bytes")
     if Pcm16.holds(content):
         return Pcm16(content)
-    return soundfile.SoundFile(io.BytesIO(content))
+    return _sound(io.BytesIO(content), name)
+
+
+def _sound(stream: Any, name: str) -> soundfile.SoundFile:
+    """A stream as audio. What is wrong with it is told with its name, not with that of an object in memory."""
+    try:
+        return soundfile.SoundFile(stream)
+    except soundfile.LibsndfileError as error:
+        raise soundfile.LibsndfileError(error.code, f"Error opening {name!r}: ") from error
 
 
 def _record(path: str, number: str) -> bytes:

@@ -132,6 +132,7 @@ def test_rate_resamples(tmp_path, kind):
     soundfile.write(tmp_path / "a.wav", sound, 44100)
     write_manifest(tmp_path / "m.jsonl", [{"id": "a", "audio": "a.wav", "text": "", "duration": 3.0}])
     result = shards.pack(tmp_path / "m.jsonl", tmp_path / "out", Encoding(kind, 16000), processes=1)
+    assert json.dumps(result["shards"]) == "1"
     name = Manifest.open(result["manifest"])[0].segments[0].audio
     assert audio.probe(name) == (3.0, 16000, 2)
     expected = soxr.resample(sound[:, 1] / np.float32(32768), 44100, 16000)

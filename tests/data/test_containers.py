@@ -215,6 +215,16 @@ def test_what_is_missing_or_broken_is_an_audio_error_with_its_reason(tmp_path, f
     assert audio.probe(f"{tmp_path}/cut.tar#a.flac") == audio.probe(files / "a.flac")  # before the cut
 
 
+def test_what_is_wrong_in_a_container_is_told_by_its_name(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        (tmp_path / "a.wav").write_text("this is no audio at all")
+        tar.add(tmp_path / "a.wav", "a.wav")
+    for name in (f"{tmp_path}/x.tar#a.wav", f"file://{tmp_path}/a.wav"):
+        with pytest.raises(AudioError) as error:
+            audio.probe(name)
+        assert str(error.value.detail).startswith(f"{name}: Error opening {name!r}: ")
+
+
 def test_a_tar_is_indexed_once_and_the_index_stands_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as tar:
