@@ -158,6 +158,7 @@ def test_padding_does_not_change_what_is_decoded(task, params, decode, examples)
     for row, length in enumerate(np.asarray(plain.length)):
         np.testing.assert_array_equal(padded.tokens[row, :length], plain.tokens[row, :length])
     np.testing.assert_allclose(padded.score[:4], plain.score, rtol=1e-5)
+    np.testing.assert_array_equal(padded.choices, [*plain.choices, 0, 0])
 
 
 def test_an_utterance_alone_is_what_it_is_among_others(task, params, loss, examples):
@@ -198,6 +199,7 @@ def test_decoding_collapses_repeats_and_drops_blanks(task, model, monkeypatch, p
     found = task.decode({}, {"audio": audio, "audio_length": np.array([samples], np.int32)})
     assert task.tokenizer.decode(np.asarray(found.tokens[0, : found.length[0]])) == text
     assert float(found.score[0]) == pytest.approx(0.0, abs=1e-5)
+    assert int(found.choices[0]) == len(path)
 
 
 def test_dropout_acts_in_training_only_and_follows_its_key(task, params, loss, examples):
