@@ -72,4 +72,6 @@ class Journal:
 
 def _checked(entry: Entry) -> Checked:
     told, end = entry.told, entry.told["lines"]
-    return Checked(told["read"], entry.data[:end], np.frombuffer(entry.data[end:], FACTS), told["failed"], told["again"])
+    return Checked(
+        told["read"], entry.data[:end], np.frombuffer(entry.data[end:], FACTS), told["failed"], told["again"]
+    )
