@@ -126,9 +126,7 @@ class Labels:
         total = int(known.sum())
         progress(total)
         for number, labels in self._labeler.labels(np.flatnonzero(known == 0).tolist()):
-            data = json.dumps(
-                [(one.text, None if math.isnan(one.logprob) else one.logprob, one.problem) for one in labels]
-            )
+            data = json.dumps([(one.text, _rounded(one.logprob), one.problem) for one in labels])
             told = {"labels": len(labels), "again": sum(one.problem is not None for one in labels)}
             self._journal.put(number, self._key, data.encode(), told)
             progress(len(labels))
@@ -236,9 +234,12 @@ def _kept(
 
 
 def _labelled(line: dict[str, Any], one: Label, asked: Asked) -> dict[str, Any]:
-    probable = None if math.isnan(one.logprob) else round(one.logprob, 4)
-    line = line | {asked.key: one.text, logprob_key(asked.key): probable}
+    line = line | {asked.key: one.text, logprob_key(asked.key): _rounded(one.logprob)}
     return line | {"text": one.text} if asked.as_text and not line["text"].strip() else line
+
+
+def _rounded(logprob: float) -> float | None:
+    return None if math.isnan(logprob) else round(logprob, 4)
 
 
 def _judge(one: Label, asked: Asked) -> tuple[str, str, str]:
