@@ -10,9 +10,13 @@ import optax
 import pytest
 
 from jaxspeech.corpora import espeak
+from jaxspeech.data import audio
 from jaxspeech.data.manifest import Collection, Record, Segment, write_manifest
 from jaxspeech.data.shapes import Lengths, Shape
 from jaxspeech.errors import UserError
+from jaxspeech.evaluation.labels import Labeler
+from jaxspeech.evaluation.transcribe import Pieces
+from jaxspeech.parallel.mesh import make_mesh
 from jaxspeech.task import Task, task_class
 
 TEXTS = ("one two", "three", "nine five", "seven")
@@ -282,3 +286,21 @@ def test_what_the_family_cannot_do_is_refused(config, task):
             task_class(other.task).from_config(other)
     with pytest.raises(UserError, match="no published weights"):
         task.load_weights("somewhere")
+
+
+def test_pseudo_labels_have_the_log_probability_of_the_best_path(task, model, params, spoken, tmp_path):
+    """Without texts, so that a batch has no tokens at all."""
+    records = []
+    for number, sound in enumerate(spoken[:2]):
+        audio.write(tmp_path / f"{number}.wav", sound, 16000)
+        records.append(Record(f"u{number}", "", len(sound) / 16000, (Segment(str(tmp_path / f"{number}.wav")),)))
+    mesh = make_mesh({"data": 1, "fsdp": 1, "tensor": 1}, jax.local_devices()[:1])
+    labeler = Labeler(task, jax.device_put(params, jax.local_devices()[0]), Pieces(records), mesh, batch_seconds=4.0)
+    batches = dict(labeler.labels(range(len(labeler))))
+    labels = [batches[b][p] for b, p in zip(*labeler.places())]
+    batch = task.collate([[task.load(record, None)] for record in records], Shape(2, 25600, 0))
+    logits = jax.jit(model.Ctc(task.config).apply)({"params": params}, batch["audio"], batch["audio_length"])
+    best = np.asarray(jax.nn.log_softmax(logits)).max(axis=-1)
+    for row, found in enumerate(labels):
+        frames = int(model.frames(batch["audio_length"])[row])
+        assert found.logprob == pytest.approx(best[row, :frames].mean(), abs=1e-4)
