@@ -15,6 +15,7 @@ import pytest
 
 from jaxspeech import config as configs
 from jaxspeech.cli import COMMANDS
+from jaxspeech.cli.prepare import NAMES
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -185,7 +186,7 @@ def flags(*command: str) -> frozenset[str]:
 
 
 CLI = ("-c", "from jaxspeech.cli import main; main()")
-WAYS = {"convert": ("import", "export"), "bench": ("train_step", "loader", "decode")}
+WAYS = {"convert": ("import", "export"), "bench": ("train_step", "loader", "decode"), "prepare": tuple(NAMES)}
 OURS: dict[str, list[tuple[str, ...]]] = {
     **{
         f"jaxspeech {name}": [(*CLI, name, *way) for way in [(), *((w,) for w in WAYS.get(name, ()))]]
