@@ -1,4 +1,4 @@
-"""Pseudo-labels of a manifest's lines: which lines can be heard, their labels in a journal, and what becomes of each.
+"""Pseudo-labels of a manifest's lines: the labels in a journal, and what becomes of each line.
 
 The journal makes a killed run go on where it was, and write the same bytes as one that nobody disturbed: the batches
 are planned before anything is read, and each is a function of its number.
@@ -11,22 +11,19 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from jaxspeech.cleaning import duplicates, thresholds
+from jaxspeech.cleaning import thresholds
 from jaxspeech.cleaning.criteria import IMPROBABLE, logprob_key
 from jaxspeech.cleaning.outcome import Outcome
 from jaxspeech.cleaning.thresholds import LOGPROB
-from jaxspeech.data import record, rows
-from jaxspeech.data.audio import AudioError
+from jaxspeech.cleaning.utterances import Utterances
 from jaxspeech.data.journal import Journal
-from jaxspeech.data.record import Record
-from jaxspeech.data.rows import Row, Rows
+from jaxspeech.data.rows import Rows
 from jaxspeech.evaluation.labels import Label, Labeler
-from jaxspeech.evaluation.long_audio import SHORTEST
 
 _OPEN = 8  # batches whose labels are in memory: lines in order need one of each static shape
 
@@ -46,62 +43,6 @@ class Asked:
     longest: float = 30.0
     min_logprob: float | None = None
     as_text: bool = False
-
-
-class Utterances:
-    """The lines of a manifest that can be heard, as records without texts, by number.
-
-    Attributes:
-        places: int64[n], their places among the lines.
-        seconds: float64[n], their durations.
-        durations: float64[n], the same with the silence that is put before what is too short for a model.
-        rejected: place → (kind, reason, detail, seconds) of all other lines.
-    """
-
-    def __init__(self, manifest: Rows, longest: float, processes: int = 0):
-        self._manifest = manifest
-        self.rejected: dict[int, tuple[str, str, str, float]] = {}
-        seconds, ids = np.empty(len(manifest)), np.zeros(len(manifest), np.int64)
-        for place, one in enumerate(rows.each(_measure, manifest, processes=processes, what=manifest.name)):
-            seconds[place], ids[place], problem = one
-            if problem is not None:
-                self.rejected[place] = ("failed", *problem, 0.0)
-            elif seconds[place] > longest:
-                detail = f"{seconds[place]:.2f} s, of at most {longest:g} s"
-                self.rejected[place] = ("filtered", "too long for the model", detail, seconds[place])
-        firsts = duplicates.clusters(ids)
-        for place in np.flatnonzero(firsts != np.arange(len(firsts))).tolist():
-            first = manifest.where(int(firsts[place]))
-            self.rejected.setdefault(place, ("filtered", "duplicate id", f"as {first}", seconds[place]))
-        kept = np.ones(len(manifest), bool)
-        kept[list(self.rejected)] = False
-        self.places = np.flatnonzero(kept)
-        self.seconds = seconds[kept]
-        self.durations = np.maximum(self.seconds, SHORTEST)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, number: int) -> Record:
-        row = self._manifest[int(self.places[number])].row
-        whole = record.build(row, float(self.seconds[number]), "")
-        first, *others = whole.segments
-        first = dataclasses.replace(first, gap=first.gap + float(self.durations[number] - self.seconds[number]))
-        length = float(self.durations[number])
-        return dataclasses.replace(whole, id=str(number), text="", duration=length, segments=(first, *others))
-
-    def ids(self, numbers: Iterable[int]) -> list[str]:
-        return list(map(str, numbers))
-
-    def texts(self) -> Iterator[str]:
-        return iter([""] * len(self))
-
-    def fingerprint(self) -> str:
-        """Of the manifest's bytes, and of which of its lines are heard."""
-        with open(self._manifest.path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        digest.update(self.places.tobytes() + self.durations.tobytes())
-        return digest.hexdigest()
 
 
 class Labels:
@@ -196,17 +137,6 @@ def label(
     print(outcome.table())
     print(f"\n{outcome.out}")
     return outcome.summary() | shown
-
-
-def _measure(row: Row) -> tuple[float, int, tuple[str, str] | None]:
-    """Seconds of a line, 64 bits of its id, and what is wrong with it."""
-    if row.problem is not None:
-        return math.nan, 0, row.problem
-    try:
-        found = row.record()
-    except AudioError as error:
-        return math.nan, duplicates.key(row.row["id"]), (error.reason, error.detail)
-    return found.duration, duplicates.key(found.id), None
 
 
 def _kept(

@@ -9,6 +9,7 @@ from jaxspeech.cleaning.outcome import MAX_FAILED
 from jaxspeech.errors import UserError
 
 _TAKEN = ("id", "audio", "text", "duration", "offset", "channel", "segments", "speaker", "language", "words")
+_DECIDING = ("task", "model.", "train.matmul_precision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     from jaxspeech import config as configs
-    from jaxspeech.cleaning.pseudo_label import Asked, Utterances, label
+    from jaxspeech.cleaning.pseudo_label import Asked, label
+    from jaxspeech.cleaning.utterances import Utterances
     from jaxspeech.cli.ready import ready
     from jaxspeech.data.rows import Rows
     from jaxspeech.evaluation import long_audio
@@ -51,6 +53,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     manifest = Rows(args.manifest)
     task, params, config, mesh = ready(args.checkpoint)
     longest = args.longest or min(long_audio.LONGEST, config.data.max_seconds)
+    # What decides the labels beside the weights; the rest of the config does not, and paths in it change.
+    keys = {name: value for name, value in configs.flatten(config) if name.startswith(_DECIDING)}
+    settings = repr(sorted(keys.items()))
     labelers: list[Labeler] = []
 
     def labeler_of(utterances: Utterances) -> Labeler:
@@ -66,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.out,
             labeler_of,
             asked,
-            settings=configs.to_json(config),
+            settings=settings,
             max_failed=args.max_failed,
             processes=args.processes,
             progress=progress,

@@ -4,6 +4,7 @@ A journal is a file of entries: a line of JSON (its number, the key of what went
 checksum), then bytes. A kill may leave half an entry at the end, which the next opening cuts off.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -68,7 +69,8 @@ class Journal:
 
     def remove(self) -> None:
         """Closes it for good: the work is done."""
-        os.unlink(self._path)  # before the lock goes: whoever waits for it begins a new one
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # before the lock goes: whoever comes now begins a new one
         self.close()
 
     def _scan(self) -> int:

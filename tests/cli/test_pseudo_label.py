@@ -34,7 +34,6 @@ levels = _level_task()
 def label(monkeypatch, tmp_path, capsys):
     """Runs `jaxspeech prepare pseudo-label` in a folder: exit code, stdout, stderr."""
     monkeypatch.setattr(restore, "load_for_use", lambda place: (levels.Levels(), levels.params(), levels.config()))
-    monkeypatch.setattr("jaxspeech.config.to_json", lambda config: "{}")
     devices = jax.local_devices()[:1]
     monkeypatch.setattr(jax, "local_devices", lambda *_, **__: devices)  # eight of them compile slowly
     monkeypatch.chdir(tmp_path)
@@ -96,10 +95,9 @@ class Slow(levels.Levels):
         time.sleep(pause)
         return super().load(record, rng)
 
-from jaxspeech import cli, config
+from jaxspeech import cli
 from jaxspeech.checkpoint import restore
 restore.load_for_use = lambda place: (Slow(), levels.params(), levels.config(batch_seconds=1.0))
-config.to_json = lambda config: "{}"
 cli.main()
 """
 

@@ -102,10 +102,11 @@ def test_the_log_probability_is_that_of_the_same_tokens_under_teacher_forcing(ta
     assert len({round(found.logprob, 3) for found in labels}) > 3
 
 
-def test_batching_does_not_change_a_label(task, params, mesh, records, labels):
-    alone, batches = label(task, params, mesh, records, batch_seconds=0.1)
+def test_neither_batching_nor_padding_changes_a_label(task, params, mesh, records, labels):
+    alone, batches = label(task, params, mesh, records, batch_seconds=2.0)
     assert batches == len(records)
-    for one, other in zip(alone, labels, strict=True):
+    (unpadded,), _ = label(task, params, mesh, records[4:5], batch_seconds=2.0)
+    for one, other in [*zip(alone, labels, strict=True), (unpadded, labels[4])]:
         assert one.text == other.text
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
 
