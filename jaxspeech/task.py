@@ -51,12 +51,17 @@ class Hypotheses:
     Attributes:
         tokens: ids without BOS and EOS, padded at the end.
         length: how many of them count.
-        score: sum of the log-probabilities of the tokens (EOS included).
+        score: sum of the natural log-probabilities of what was chosen, fp32: of the tokens, and of EOS where the model
+            ended the text itself; for CTC of the best class of every frame.
+        choices: how many log-probabilities are summed in `score`, so that `score / choices` is their average; 0 where
+            a row is empty. None: the family cannot tell, and has no average (`jaxspeech prepare pseudo-label` refuses
+            it).
     """
 
     tokens: Int[Array, "rows limit"]
     length: Int[Array, " rows"]
     score: Float[Array, " rows"]
+    choices: Int[Array, " rows"] | None = None
 
 
 class Task(Protocol):
@@ -123,7 +128,11 @@ class Task(Protocol):
         ...
 
     def decode(self, params: Params, batch: Batch, *, beams: int = 1) -> Hypotheses:
-        """Pure and jit-able; one utterance a row. Greedy for `beams == 1`."""
+        """Pure and jit-able; one utterance a row. Greedy for `beams == 1`.
+
+        `score` and `choices` come from the log-softmax (fp32) that decoding itself took its choices from, at the
+        model's own temperature: padding, neighbours and a length penalty change nothing in them.
+        """
         ...
 
     def flops(self, lengths: Lengths) -> float:

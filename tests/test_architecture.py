@@ -29,6 +29,7 @@ ALLOWED = {
         "ops": "",
         "data": "",
         "corpora": "data",
+        "cleaning": "data evaluation",
         "optim": "task",
         "parallel": "data task",
         "checkpoint": "config data interop optim step task",

@@ -60,7 +60,7 @@ class Judged:
     Attributes:
         kind: "kept", "filtered" or "failed"; the first reason that holds counts.
         seconds: NaN where they are not known.
-        distance: to the pseudo-label, also where it is not limited; NaN without one.
+        distance, logprob: to the pseudo-label, and how probable it is, also where they are not limited; NaN without.
         id_key, text_key, audio_key: 64 bits; 0 where they say nothing.
     """
 
@@ -69,12 +69,19 @@ class Judged:
     detail: str = ""
     seconds: float = math.nan
     distance: float = math.nan
+    logprob: float = math.nan
     id_key: int = 0
     text_key: int = 0
     audio_key: int = 0
 
 
 FAR = "far from its pseudo-label"
+IMPROBABLE = "improbable pseudo-label"
+
+
+def logprob_key(pseudo: str) -> str:
+    """The key of a pseudo-label's average log-probability."""
+    return f"{pseudo}_logprob"
 
 
 def judge(row: Row, asked: Criteria) -> Judged:
@@ -88,8 +95,10 @@ def judge(row: Row, asked: Criteria) -> Judged:
     clean = normalizer(asked.normalizer).clean
     pseudo = row.row.get(asked.pseudo)
     far = distance(record.text, pseudo, clean) if isinstance(pseudo, str) else math.nan
-    known = Judged(seconds=record.duration, distance=far, id_key=duplicates.key(record.id))
-    wrong = _text(row, record.text, asked) or _pace(record.text, record.duration, asked) or _label(row, far, asked)
+    sure = row.row.get(logprob_key(asked.pseudo))
+    sure = float(sure) if isinstance(sure, int | float) else math.nan
+    known = Judged(seconds=record.duration, distance=far, logprob=sure, id_key=duplicates.key(record.id))
+    wrong = _text(row, record.text, asked) or _pace(record.text, record.duration, asked) or _label(known, asked)
     if wrong is not None:
         return dataclasses.replace(known, kind="filtered", reason=wrong[0], detail=wrong[1])
     text_key = duplicates.text_key(clean(record.text)) if asked.same_text else 0
@@ -136,13 +145,12 @@ def _pace(text: str, seconds: float, asked: Criteria) -> tuple[str, str] | None:
     return None
 
 
-def _label(row: Row, far: float, asked: Criteria) -> tuple[str, str] | None:
+def _label(known: Judged, asked: Criteria) -> tuple[str, str] | None:
     """What the pseudo-label says against the line; a line without one has nothing against it."""
-    sure = row.row.get(f"{asked.pseudo}_logprob")
-    if asked.min_logprob is not None and isinstance(sure, int | float) and sure < asked.min_logprob:
-        return "improbable pseudo-label", f"{sure:.2f}"
-    if asked.max_distance is not None and far > asked.max_distance:
-        return FAR, f"{far:.2f}"
+    if asked.min_logprob is not None and known.logprob < asked.min_logprob:
+        return IMPROBABLE, f"{known.logprob:.2f}"
+    if asked.max_distance is not None and known.distance > asked.max_distance:
+        return FAR, f"{known.distance:.2f}"
     return None
 
 

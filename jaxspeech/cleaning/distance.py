@@ -1,12 +1,8 @@
 """How far a caption is from a pseudo-label: the normalised Levenshtein distance (Moonshine paper §3.2)."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from rapidfuzz.distance import Levenshtein
-
-THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def distance(caption: str, pseudo: str, clean: Callable[[str], str]) -> float:
@@ -16,39 +12,6 @@ def distance(caption: str, pseudo: str, clean: Callable[[str], str]) -> float:
         clean: a normaliser: case and punctuation are no difference between captions.
     """
     return Levenshtein.normalized_distance(clean(caption), clean(pseudo))
-
-
-@dataclasses.dataclass(frozen=True)
-class Effect:
-    """What a threshold would keep."""
-
-    threshold: float
-    kept: int
-    hours: float
-
-
-def effects(
-    distances: np.ndarray, seconds: np.ndarray, thresholds: Sequence[float] = THRESHOLDS, chosen: float | None = None
-) -> list[Effect]:
-    """What each threshold would keep of the utterances with a distance (NaN: without one, not counted)."""
-    known = np.isfinite(distances)
-    distances, seconds = distances[known], seconds[known]
-    found = []
-    for threshold in sorted({*thresholds, *([] if chosen is None else [chosen])}):
-        kept = distances <= threshold
-        found.append(Effect(threshold, int(kept.sum()), float(seconds[kept].sum()) / 3600))
-    return found
-
-
-def table(found: Sequence[Effect], chosen: float | None) -> str:
-    """The effects for people; the threshold that is chosen is marked."""
-    total = max(found[-1].kept, 1)
-    lines = ["distance ≤      kept    share       hours"]
-    for effect in found:
-        mark = "  ← --max-distance" if effect.threshold == chosen else ""
-        share = effect.kept / total
-        lines.append(f"{effect.threshold:>10g}{effect.kept:>10,}{100 * share:>8.1f}%{effect.hours:>12,.2f}{mark}")
-    return "\n".join(lines)
 
 
 def swapped(

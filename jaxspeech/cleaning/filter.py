@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxspeech.cleaning import duplicates
-from jaxspeech.cleaning.criteria import FAR, Criteria, Judged, judge
-from jaxspeech.cleaning.distance import THRESHOLDS, effects, swapped, table
+from jaxspeech.cleaning import duplicates, thresholds
+from jaxspeech.cleaning.criteria import FAR, Criteria, Judged, judge, logprob_key
+from jaxspeech.cleaning.distance import swapped
 from jaxspeech.cleaning.outcome import MAX_FAILED, Outcome
+from jaxspeech.cleaning.thresholds import DISTANCE, LOGPROB
 from jaxspeech.data import rows
 from jaxspeech.data.rows import Rows
 from jaxspeech.data.scripts import parse_scripts, scripts_of
@@ -62,31 +63,37 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     asked = _criteria(args)
     manifest = Rows(args.manifest)
     verdicts = Verdicts.of(manifest, asked, args.processes)
-    found = effects(verdicts.distance, verdicts.seconds, THRESHOLDS, asked.max_distance)
-    if found[-1].kept:
-        print(
-            f"{found[-1].kept:,} lines have a pseudo-label; normalised Levenshtein distance, {asked.normalizer} texts"
-        )
-        print(table(found, asked.max_distance), end="\n\n")
-    elif asked.max_distance is not None or asked.min_logprob is not None:
-        raise UserError(
-            f"{manifest.path}: no line has a pseudo-label in the key {asked.pseudo!r}; name it with --pseudo"
-        )
+    shown = _effects(verdicts, manifest, asked)
     outcome = Outcome(None if args.dry_run else args.out, manifest.path)
     outcome.write(verdicts.kept(manifest, outcome), args.max_failed)
     print(outcome.table())
     print("\nnothing written (--dry-run)" if args.dry_run else f"\n{outcome.out}")
-    result = outcome.summary()
-    if found[-1].kept:
-        result["distance"] = [{"threshold": e.threshold, "kept": e.kept, "hours": round(e.hours, 6)} for e in found]
-    return result
+    return outcome.summary() | shown
+
+
+def _effects(verdicts: "Verdicts", manifest: Rows, asked: Criteria) -> dict[str, Any]:
+    """Shows what thresholds on the measures of pseudo-labels would keep; the same for `--json`."""
+    shown = {}
+    how = f"normalised Levenshtein distance, {asked.normalizer} texts"
+    for name, measure, chosen, key, note in (
+        ("logprob", LOGPROB, asked.min_logprob, logprob_key(asked.pseudo), "natural logarithm"),
+        ("distance", DISTANCE, asked.max_distance, asked.pseudo, how),
+    ):
+        found = thresholds.show(measure, getattr(verdicts, name), verdicts.seconds, chosen, note)
+        if found:
+            shown[name] = found
+        elif chosen is not None:
+            raise UserError(
+                f"{manifest.path}: no line has {measure.what} in the key {key!r}; name the label's key with --pseudo"
+            )
+    return shown
 
 
 class Verdicts:
-    """What is to become of each line: 40 bytes a line, however long the texts are.
+    """What is to become of each line: 48 bytes a line, however long the texts are.
 
     Attributes:
-        seconds, distance: float64[n], NaN where unknown.
+        seconds, distance, logprob: float64[n], NaN where unknown.
         reasons: (kind, reason) by number, ("kept", "") first; codes: int64[n] of them.
         details: of what is not kept, by place.
     """
@@ -94,14 +101,14 @@ class Verdicts:
     def __init__(self) -> None:
         self.reasons: list[tuple[str, str]] = [("kept", "")]
         self.details: dict[int, str] = {}
-        self.seconds = self.distance = np.zeros(0)
+        self.seconds = self.distance = self.logprob = np.zeros(0)
         self.codes = np.zeros(0, np.int64)
 
     @classmethod
     def of(cls, manifest: Rows, asked: Criteria, processes: int = 0) -> "Verdicts":
         """Judges every line, then all of them together: swapped texts and duplicates."""
         found = cls()
-        floats = {name: array.array("d") for name in ("seconds", "distance")}
+        floats = {name: array.array("d") for name in ("seconds", "distance", "logprob")}
         whole = {name: array.array("q") for name in ("code", "id_key", "text_key", "audio_key")}
         every: Iterator[Judged] = rows.each(
             functools.partial(judge, asked=asked), manifest, processes=processes, what=manifest.name
@@ -114,7 +121,7 @@ class Verdicts:
             whole["code"].append(found._code(one.kind, one.reason))
             if one.detail:
                 found.details[place] = one.detail
-        found.seconds, found.distance = (np.array(floats[name], np.float64) for name in ("seconds", "distance"))
+        found.seconds, found.distance, found.logprob = (np.array(values, np.float64) for values in floats.values())
         found.codes = np.array(whole["code"], np.int64)
         found._swapped(manifest, asked)
         found._duplicates(manifest, "duplicate id", np.array(whole["id_key"], np.int64))

@@ -42,6 +42,7 @@ NAMES: dict[str, tuple[str, str, str]] = {
     "combine": ("jaxspeech.cleaning.combine", "command", "successive segments of recordings → instances of 4 to 30 s"),
     "split": ("jaxspeech.cleaning.split", "command", "long recordings, cut at their silences"),
     "filter": ("jaxspeech.cleaning.filter", "command", "drop utterances by language, pace, pseudo-label, duplicates"),
+    "pseudo-label": ("jaxspeech.cli.pseudo_label", "command", "what a checkpoint hears in every utterance"),
     "leaks": ("jaxspeech.cleaning.leaks", "command", "what is both trained on and tested on"),
     "inspect": ("jaxspeech.observe.inspection", "command", "one HTML page about what manifests hold"),
     "listen": ("jaxspeech.cli.listen", "command", "the augmented audio of an utterance"),

@@ -59,6 +59,7 @@ class _Greedy(NamedTuple):
     tokens: Int[Array, "rows limit"]
     length: Int[Array, " rows"]
     score: Float[Array, " rows"]
+    choices: Int[Array, " rows"]
     done: Bool[Array, " rows"]
     cache: Cache
 
@@ -89,6 +90,7 @@ def greedy(step: Step, cache: Cache, *, bos: int, eos: int, limits: Int[Array, "
             tokens=jax.lax.dynamic_update_index_in_dim(now.tokens, token, now.position, axis=1),
             length=now.length + text,
             score=now.score + jnp.where(now.done, 0.0, chosen),
+            choices=now.choices + ~now.done,
             done=~text | (now.position + 1 >= limits),
             cache=cache,
         )
@@ -99,11 +101,12 @@ def greedy(step: Step, cache: Cache, *, bos: int, eos: int, limits: Int[Array, "
         tokens=jnp.full((rows, max_length), eos, jnp.int32),
         length=jnp.zeros(rows, jnp.int32),
         score=jnp.zeros(rows, jnp.float32),
+        choices=jnp.zeros(rows, jnp.int32),
         done=limits <= 0,
         cache=cache,
     )
     end = jax.lax.while_loop(lambda now: ~jnp.all(now.done), advance, start)
-    return Hypotheses(tokens=end.tokens, length=end.length, score=end.score)
+    return Hypotheses(tokens=end.tokens, length=end.length, score=end.score, choices=end.choices)
 
 
 def beam(
@@ -140,6 +143,7 @@ class _Beams(NamedTuple):
     score: Float[Array, "rows beams"]  # -inf: no hypothesis
     ended_tokens: Int[Array, "rows beams limit"]
     ended_length: Int[Array, "rows beams"]
+    ended_choices: Int[Array, "rows beams"]
     ended_score: Float[Array, "rows beams"]
     ended_rank: Float[Array, "rows beams"]  # with the length penalty; -inf: no hypothesis
     done: Bool[Array, " rows"]
@@ -188,6 +192,7 @@ def _search(
         texts = jnp.concatenate([now.ended_tokens, ending_tokens, tokens], axis=1)
         full = jnp.broadcast_to(count, (rows, beams))
         lengths = jnp.concatenate([now.ended_length, full - 1, full], axis=1)
+        choices = jnp.concatenate([now.ended_choices, full, full], axis=1)
         rank, best = jax.lax.top_k(ranks, beams)
 
         # Scores only fall, and the longest hypothesis is divided by most: nothing open can rank above `hope`.
@@ -200,6 +205,7 @@ def _search(
             score=going_score,
             ended_tokens=_of_parents(texts, best),
             ended_length=jnp.take_along_axis(lengths, best, axis=1),
+            ended_choices=jnp.take_along_axis(choices, best, axis=1),
             ended_score=jnp.take_along_axis(scores, best, axis=1),
             ended_rank=rank,
             done=now.done | done,
@@ -218,6 +224,7 @@ def _search(
         score=jnp.full((rows, beams), -jnp.inf).at[:, 0].set(0.0),  # all beams begin alike: one is enough
         ended_tokens=jnp.full((rows, beams, max_length), eos, jnp.int32),
         ended_length=jnp.zeros((rows, beams), jnp.int32),
+        ended_choices=jnp.zeros((rows, beams), jnp.int32),
         ended_score=jnp.full((rows, beams), -jnp.inf),
         ended_rank=jnp.full((rows, beams), -jnp.inf),
         done=limits <= 0,
@@ -229,6 +236,7 @@ def _search(
         tokens=end.ended_tokens[:, 0],
         length=jnp.where(found, end.ended_length[:, 0], 0),
         score=jnp.where(found, end.ended_score[:, 0], 0.0),
+        choices=jnp.where(found, end.ended_choices[:, 0], 0),
     )
 
 

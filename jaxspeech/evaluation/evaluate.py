@@ -63,7 +63,7 @@ class Evaluator:
         self.name = name
         self._task, self._collection, self._mesh, self._threads = task, collection, mesh, threads
         self._normalizer = normalizer(section.normalizer)
-        self._schedule = _plan(task, collection, section.batch_seconds, mesh)
+        self._schedule = plan_once(task, collection, section.batch_seconds, mesh)
         self._loss = ByShape(functools.partial(steps.eval_step, task), task, mesh)
         decode = functools.partial(task.decode, beams=section.beams)
         self._decode = ByShape(decode, task, mesh) if section.decode else None
@@ -183,10 +183,14 @@ class Evaluator:
         )
 
 
-def _plan(task: Task, collection: Collection, batch_seconds: float, mesh: Mesh) -> Schedule:
-    """Every utterance once, in few shapes made for this set."""
-    records: Any = collection  # a task takes whatever has durations and texts
-    lengths = task.measure(records)
+def plan_once(task: Task, collection: Any, batch_seconds: float, mesh: Mesh) -> Schedule:
+    """Every utterance once, in few shapes made for this set.
+
+    Args:
+        collection: a `Collection`, or what else has `durations` and `texts()`.
+        batch_seconds: audio of a batch, padding included.
+    """
+    lengths = task.measure(collection)
     everyone = np.arange(len(lengths))
     padded = float(lengths.audio.max()) / task.sample_rate * len(lengths)  # seconds, in a single shape
     seconds = min(batch_seconds, padded)  # not more rows than there are utterances

@@ -54,6 +54,11 @@ def run(search, model, limits, **arguments):
     for row, size in zip(np.asarray(found.tokens), length, strict=True):
         assert (row[size:] == EOS).all()
     texts = [tuple(row[:size].tolist()) for row, size in zip(np.asarray(found.tokens), length, strict=True)]
+    for row, (size, choices, score) in enumerate(zip(length, np.asarray(found.choices), found.score, strict=True)):
+        ended = choices == size + 1  # EOS is a choice too, unless the limit came first
+        assert ended or choices == size == min(limits[row], arguments["max_length"])
+        said = (*texts[row], EOS) if ended else texts[row]
+        assert float(score) == pytest.approx(model.score(row, said), abs=1e-4)
     return list(zip(texts, np.asarray(found.score).tolist(), strict=True))
 
 

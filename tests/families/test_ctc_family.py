@@ -10,9 +10,13 @@ import optax
 import pytest
 
 from jaxspeech.corpora import espeak
+from jaxspeech.data import audio
 from jaxspeech.data.manifest import Collection, Record, Segment, write_manifest
 from jaxspeech.data.shapes import Lengths, Shape
 from jaxspeech.errors import UserError
+from jaxspeech.evaluation.labels import Labeler
+from jaxspeech.evaluation.transcribe import Pieces
+from jaxspeech.parallel.mesh import make_mesh
 from jaxspeech.task import Task, task_class
 
 TEXTS = ("one two", "three", "nine five", "seven")
@@ -158,6 +162,7 @@ def test_padding_does_not_change_what_is_decoded(task, params, decode, examples)
     for row, length in enumerate(np.asarray(plain.length)):
         np.testing.assert_array_equal(padded.tokens[row, :length], plain.tokens[row, :length])
     np.testing.assert_allclose(padded.score[:4], plain.score, rtol=1e-5)
+    np.testing.assert_array_equal(padded.choices, [*plain.choices, 0, 0])
 
 
 def test_an_utterance_alone_is_what_it_is_among_others(task, params, loss, examples):
@@ -198,6 +203,7 @@ def test_decoding_collapses_repeats_and_drops_blanks(task, model, monkeypatch, p
     found = task.decode({}, {"audio": audio, "audio_length": np.array([samples], np.int32)})
     assert task.tokenizer.decode(np.asarray(found.tokens[0, : found.length[0]])) == text
     assert float(found.score[0]) == pytest.approx(0.0, abs=1e-5)
+    assert int(found.choices[0]) == len(path)
 
 
 def test_dropout_acts_in_training_only_and_follows_its_key(task, params, loss, examples):
@@ -280,3 +286,21 @@ def test_what_the_family_cannot_do_is_refused(config, task):
             task_class(other.task).from_config(other)
     with pytest.raises(UserError, match="no published weights"):
         task.load_weights("somewhere")
+
+
+def test_pseudo_labels_have_the_log_probability_of_the_best_path(task, model, params, spoken, tmp_path):
+    """Without texts, so that a batch has no tokens at all."""
+    records = []
+    for number, sound in enumerate(spoken[:2]):
+        audio.write(tmp_path / f"{number}.wav", sound, 16000)
+        records.append(Record(f"u{number}", "", len(sound) / 16000, (Segment(str(tmp_path / f"{number}.wav")),)))
+    mesh = make_mesh({"data": 1, "fsdp": 1, "tensor": 1}, jax.local_devices()[:1])
+    labeler = Labeler(task, jax.device_put(params, jax.local_devices()[0]), Pieces(records), mesh, batch_seconds=4.0)
+    batches = dict(labeler.labels(range(len(labeler))))
+    labels = [batches[b][p] for b, p in zip(*labeler.places())]
+    batch = task.collate([[task.load(record, None)] for record in records], Shape(2, 25600, 0))
+    logits = jax.jit(model.Ctc(task.config).apply)({"params": params}, batch["audio"], batch["audio_length"])
+    best = np.asarray(jax.nn.log_softmax(logits)).max(axis=-1)
+    for row, found in enumerate(labels):
+        frames = int(model.frames(batch["audio_length"])[row])
+        assert found.logprob == pytest.approx(best[row, :frames].mean(), abs=1e-4)

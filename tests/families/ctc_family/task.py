@@ -172,7 +172,12 @@ class Ctc:
         place = jnp.where(kept, jnp.cumsum(kept, axis=1) - 1, best.shape[1])
         rows = jnp.arange(best.shape[0])[:, None]
         tokens = jnp.zeros((best.shape[0], best.shape[1] + 1), jnp.int32).at[rows, place].set(best)[:, :-1]
-        return Hypotheses(tokens, jnp.sum(kept, axis=1), jnp.sum(jnp.where(valid, log_prob, 0.0), axis=1))
+        return Hypotheses(
+            tokens=tokens,
+            length=jnp.sum(kept, axis=1),
+            score=jnp.sum(jnp.where(valid, log_prob, 0.0), axis=1),
+            choices=jnp.sum(valid, axis=1),  # one a frame
+        )
 
     def flops(self, lengths: Lengths) -> float:
         c = self.config
