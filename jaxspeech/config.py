@@ -32,7 +32,7 @@ def base(task: str) -> ConfigDict:
     config.data = ConfigDict(convert_dict=False)
     config.data.train = placeholder(object)  # a manifest, or a mapping of name or weight (times an epoch) to manifests
     config.data.eval = placeholder(object)  # a manifest, or a mapping of name to manifests
-    config.data.tokenizer = ""  # tokenizer.json, *.model (sentencepiece), or "characters:abc… "
+    config.data.tokenizer = ""  # tokenizer.json, *.model (sentencepiece), "characters:abc… " or "words:yes no"
     config.data.batching = "buckets"  # or "packed"
     config.data.shapes = 8  # static shapes at most (buckets)
     config.data.batch_seconds = 0.0  # audio of a global batch, padding included; 0: use batch_rows
@@ -300,8 +300,10 @@ def validate(config: ConfigDict, *, training: bool = True) -> None:
     _validate_augmentation(config.data.augment, training)
     tokenizer = config.data.tokenizer
     if not tokenizer:
-        raise UserError("config.data.tokenizer is empty; give a tokenizer.json, a *.model or 'characters:abc… '")
-    if not tokenizer.startswith("characters:") and not os.path.isfile(tokenizer):
+        raise UserError(
+            "config.data.tokenizer is empty; give a tokenizer.json, a *.model, 'characters:abc… ' or 'words:yes no'"
+        )
+    if not tokenizer.startswith(("characters:", "words:")) and not os.path.isfile(tokenizer):
         raise UserError(f"config.data.tokenizer: no file {tokenizer!r} (seen from {os.getcwd()})")
     if config.init_from and not os.path.exists(config.init_from.partition("@")[0]):
         raise UserError(f"config.init_from: no folder {config.init_from!r} (seen from {os.getcwd()})")

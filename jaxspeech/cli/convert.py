@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     into.add_argument(
         "path", metavar="PATH", help="hf: a folder with safetensors; keras: one with three .weights.h5 files"
     )
-    into.add_argument("--tokenizer", help="tokenizer.json, a sentencepiece .model or characters:…, where PATH has none")
+    into.add_argument(
+        "--tokenizer", help="tokenizer.json, a sentencepiece .model, characters:… or words:…, where PATH has none"
+    )
     out = ways.add_parser(
         "export",
         help="a checkpoint → a folder for other frameworks, with its averaged weights",

@@ -1,4 +1,4 @@
-"""Tokenizers behind one interface: Hugging Face `tokenizer.json`, sentencepiece models, characters.
+"""Tokenizers behind one interface: Hugging Face `tokenizer.json`, sentencepiece models, characters, words.
 
 `encode` never adds BOS or EOS: the task does, once. A transcript that contains "</s>" is text like any other.
 """
@@ -46,13 +46,15 @@ class Tokenizer(Protocol):
 
 
 def load_tokenizer(spec: str) -> Tokenizer:
-    """Opens a `tokenizer.json`, a sentencepiece `*.model`, a folder with one of them, or "characters:<all of them>"."""
+    """Opens a `tokenizer.json`, a sentencepiece `*.model`, a folder with one of them, "characters:…" or "words:…"."""
     if spec.startswith("characters:"):
         return CharacterTokenizer(spec.removeprefix("characters:"))
+    if spec.startswith("words:"):
+        return word_tokenizer(spec.removeprefix("words:"))
     path = pathlib.Path(spec)
     if not spec:
         raise UserError(
-            "config.data.tokenizer is empty; give a tokenizer.json, a sentencepiece .model or 'characters:…'"
+            "config.data.tokenizer is empty; give a tokenizer.json, a sentencepiece .model, 'characters:…' or 'words:…'"
         )
     if path.is_dir():
         found = [path / name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
@@ -61,13 +63,16 @@ def load_tokenizer(spec: str) -> Tokenizer:
         path = found[0]
     if not path.is_file():
         raise UserError(
-            f"tokenizer {spec} does not exist; give a tokenizer.json, a sentencepiece .model or 'characters:…'"
+            f"tokenizer {spec} does not exist; give a tokenizer.json, a sentencepiece .model, 'characters:…' or "
+            "'words:…'"
         )
     if path.suffix == ".json":
         return HuggingFaceTokenizer.open(path)
     if path.suffix == ".model":
         return SentencePieceTokenizer.open(path)
-    raise UserError(f"tokenizer {spec} ends in {path.suffix!r}; a tokenizer is a .json, a .model or 'characters:…'")
+    raise UserError(
+        f"tokenizer {spec} ends in {path.suffix!r}; a tokenizer is a .json, a .model, 'characters:…' or 'words:…'"
+    )
 
 
 def unknown(tokenizer: Tokenizer, texts: Iterable[str]) -> collections.Counter[str]:
@@ -153,6 +158,28 @@ class HuggingFaceTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (HuggingFaceTokenizer, self._state)
+
+
+def word_tokenizer(words: str) -> HuggingFaceTokenizer:
+    """One id a word, for small closed vocabularies: `<unk>` 0, the words in the order given, `<s>`, `</s>`.
+
+    Raises `UserError` where there is no word, or one twice.
+    """
+    import tokenizers
+
+    listed = unicodedata.normalize("NFC", words).split()
+    if not listed:
+        raise UserError("tokenizer 'words:' lists no words; write all of them after the colon, spaces between them")
+    twice = [word for word, n in collections.Counter(listed).items() if n > 1]
+    if twice:
+        raise UserError(f"tokenizer 'words:…' lists {twice[0]!r} twice; each word is listed once")
+    ids = {word: i for i, word in enumerate(["<unk>", *listed])}
+    rust = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="<unk>"))
+    rust.normalizer = tokenizers.normalizers.NFC()
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    # Not among the words: "</s>" in a transcript is then unknown, and ends nothing.
+    rust.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return HuggingFaceTokenizer(rust.to_str(), "<s>", "</s>")
 
 
 class SentencePieceTokenizer:

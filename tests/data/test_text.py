@@ -161,6 +161,16 @@ def test_characters_lose_nothing_that_they_know(sentence):
     assert tokenizer.decode(tokenizer.encode(sentence)) == sentence
 
 
+def test_a_word_is_a_token_and_what_is_not_listed_is_unknown():
+    tokenizer = load_tokenizer("words:yes no d\u00e9j\u00e0")
+    assert (tokenizer.unk, tokenizer.bos, tokenizer.eos, tokenizer.vocab_size) == (0, 4, 5, 6)
+    assert tokenizer.encode("no  yes maybe de\u0301ja\u0300") == [2, 1, 0, 3]
+    assert tokenizer.encode("<s> </s> <unk>") == [0, 0, 0]
+    assert tokenizer.decode([4, 2, 1, 0, 5]) == "no yes"
+    assert pickle.loads(pickle.dumps(tokenizer)).encode("yes") == [1]
+    assert tokenizer.fingerprint != load_tokenizer("words:no yes d\u00e9j\u00e0").fingerprint
+
+
 def test_unknown_characters_are_counted():
     tokenizer = load_tokenizer("characters:abc ")
     assert text.unknown(tokenizer, ["abcé", "xx a", ""]) == {"é": 1, "x": 2}
@@ -224,6 +234,8 @@ def test_a_vocabulary_below_its_characters_is_refused(tmp_path):
         ("", "is empty"),
         ("none.json", "does not exist"),
         ("characters:", "lists no characters"),
+        ("words: ", "lists no words"),
+        ("words:a b a", "'a' twice"),
         ("characters:abca", "'a' twice"),
         ("{folder}", "holds neither"),
         ("{folder}/bad.json", "cannot be read"),
