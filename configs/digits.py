@@ -16,7 +16,7 @@ def get_config():
     config.model.vocab_size = 0  # the tokenizer's
     config.model.tokens_per_second = 8.0  # tokens are words here
 
-    # Of a word in letters only one or two are told by the sound; the others follow from them, and teach nothing.
+    # In letters a text has five times as many tokens, of which the sound decides one or two a word.
     config.data.tokenizer = "words:zero one two three four five six seven eight nine"
     config.data.max_seconds = 8.0  # the longest has 7; transcribe cuts longer audio into such pieces
     # Packed, every batch holds short and long utterances alike, and little padding: the loss at which the decoder finds
