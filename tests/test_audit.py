@@ -39,7 +39,7 @@ def manifest(tmp_path_factory):
 
 
 def test_a_sound_corpus_passes(manifest):
-    audit(*prepared(manifest))
+    assert audit(*prepared(manifest)) is None
 
 
 def test_nothing_trainable_is_refused(manifest):

@@ -10,8 +10,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +18,7 @@ from typing import Any
 import soundfile
 
 from jaxspeech.corpora import espeak
+from jaxspeech.corpora.pool import live_with_the_parent
 from jaxspeech.corpora.spoken_numbers import SAMPLE_RATE, SPLITS, Recipe, Utterance, plan, speak
 from jaxspeech.data.manifest import write_manifest
 from jaxspeech.errors import UserError
@@ -157,7 +156,7 @@ def _run(blocks: Sequence[_Block], processes: int) -> Iterator[int]:
     pool = ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_live_with_the_parent,
+        initializer=live_with_the_parent,
     )
     try:
         for finished in as_completed([pool.submit(block.make) for block in blocks]):
@@ -168,19 +167,6 @@ def _run(blocks: Sequence[_Block], processes: int) -> Iterator[int]:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _live_with_the_parent() -> None:
-    """In a worker: Ctrl-C is the parent's to handle, and if the parent is killed, nobody waits for the worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def leave() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=leave, daemon=True).start()
 
 
 def _claim(folder: pathlib.Path, recipe: Recipe) -> None:

@@ -55,6 +55,22 @@ def probe(path: str | os.PathLike[str]) -> tuple[float, int, int]:
         return file.frames / file.samplerate, file.samplerate, file.channels
 
 
+def played(record: Record) -> float:
+    """Seconds that a record plays, gaps included; what its segments do not state is read from headers of the audio.
+
+    Raises `AudioError` for audio that cannot be read, or that ends before a segment begins.
+    """
+    total = 0.0
+    for segment in record.segments:
+        length = segment.duration
+        if length is None or math.isnan(length):
+            length = probe(segment.audio)[0] - segment.offset
+            if length <= 0:
+                raise AudioError("segment beyond the end", f"{segment.audio} ends before {segment.offset:g} s")
+        total += segment.gap + length
+    return total
+
+
 def read(record: Record, sample_rate: int = 16000) -> Float[np.ndarray, " samples"]:
     """The audio of an utterance: its segments one after the other, each preceded by its gap of silence.
 

@@ -173,7 +173,7 @@ class Manifest:
 
         def measure(place: int) -> float | audio.AudioError:
             try:
-                return _duration(record.build(self.row(place)[0], math.nan, self._folder))
+                return audio.played(record.build(self.row(place)[0], math.nan, self._folder))
             except audio.AudioError as error:
                 return error
 
@@ -280,19 +280,6 @@ class Collection:
             raise IndexError(f"record {index} of {len(self)}")
         part = int(self.part_of(place))
         return part, place - (int(self._ends[part - 1]) if part else 0)
-
-
-def _duration(found: Record) -> float:
-    """Seconds that a record plays, from the headers of its audio files; raises `AudioError`."""
-    total = 0.0
-    for segment in found.segments:
-        length = segment.duration
-        if length is None or math.isnan(length):
-            length = audio.probe(segment.audio)[0] - segment.offset
-            if length <= 0:
-                raise audio.AudioError("segment beyond the end", f"{segment.audio} ends before {segment.offset:g} s")
-        total += segment.gap + length
-    return total
 
 
 def _entries(spec: Any, key: str) -> Iterator[tuple[str, str, float]]:

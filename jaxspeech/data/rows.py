@@ -53,16 +53,7 @@ class Row:
         stated = record.check(self.row)
         if stated is not None:
             return record.build(self.row, stated, "")
-        found = record.build(self.row, math.nan, "")
-        total = 0.0
-        for segment in found.segments:
-            length = segment.duration
-            if length is None or math.isnan(length):
-                length = audio.probe(segment.audio)[0] - segment.offset
-            if length <= 0:
-                raise audio.AudioError("segment beyond the end", f"{segment.audio} ends before {segment.offset:g} s")
-            total += segment.gap + length
-        return record.build(self.row, total, "")
+        return record.build(self.row, audio.played(record.build(self.row, math.nan, "")), "")
 
 
 class Rows:

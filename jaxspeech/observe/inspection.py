@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 import pathlib
 from typing import Any
 
@@ -15,6 +14,7 @@ from jaxspeech.observe import inspection_suspects as suspects
 from jaxspeech.observe.inspection_audio import Heard, hear, show
 from jaxspeech.observe.inspection_page import Inspection, Shown, numbers, rates, render
 from jaxspeech.observe.inspection_survey import UNKNOWN, Survey, survey
+from jaxspeech.observe.page import write_page
 
 SHOWN = 20
 _MOST_BYTES = 11 << 20  # of all clips before base64: the page stays under 20 MB
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     first = pathlib.Path(manifests[0].path)
     out = pathlib.Path(args.out) if args.out else first.with_suffix(".html")
     found = inspect(manifests, args.tokenizer, args.sample, args.seed, args.processes)
-    _write(out, render(found))
+    write_page(out, render(found), "page")
     print(table(found))
     print(f"\n{out}: {out.stat().st_size / 1e6:.1f} MB")
     return summary(found) | {"page": str(out)}
@@ -155,15 +155,3 @@ def _shown(
 ) -> Shown:
     row = known.row(index)
     return Shown(row.where, row.row, float(known.seconds[index]), sounds[index], media[index], tuple(why))
-
-
-def _write(path: pathlib.Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(content, "utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"the page cannot be written to {path}: {error.strerror}; give another place with --out"
-        ) from error

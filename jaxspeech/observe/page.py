@@ -1,8 +1,12 @@
 """The look of a report: one style sheet and the few pieces of HTML that it is made of. No script, nothing loaded."""
 
 import html
+import os
+import pathlib
 import time
 from collections.abc import Iterable, Sequence
+
+from jaxspeech.errors import UserError
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fbfbfa;--card:#fff;--ink:#1d2126;--muted:#667079;--line:#e3e5e8;
@@ -131,3 +135,16 @@ def size(count: int) -> str:
 def date(seconds: float) -> str:
     """Seconds since the epoch as local time."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def write_page(path: pathlib.Path, content: str, what: str) -> None:
+    """Writes a page by way of a file beside it. Raises `UserError`, which calls it `what`, if that cannot be done."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(content, "utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"the {what} cannot be written to {path}: {error.strerror}; give another place with --out"
+        ) from error

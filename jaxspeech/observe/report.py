@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxspeech.errors import UserError
 from jaxspeech.observe import inventory, page, plots, transcripts
-from jaxspeech.observe.page import date, percent, size, text
+from jaxspeech.observe.page import date, percent, size, text, write_page
 from jaxspeech.observe.run import Run, last, open_run
 
 
@@ -28,16 +27,7 @@ def write_report(workdir: str | os.PathLike[str], out: str | os.PathLike[str] | 
     """
     run = open_run(pathlib.Path(workdir))
     path = pathlib.Path(out) if out is not None else run.folder / "report.html"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    content = render(run)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(content, "utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"the report cannot be written to {path}: {error.strerror}; give another place with --out"
-        ) from error
+    write_page(path, render(run), "report")
     return path
 
 

@@ -1,11 +1,10 @@
 """What becomes of the lines of a manifest that a model labels; the model's answers are known."""
 
-import importlib.util
 import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
+import level_task as levels
 import numpy as np
 import pytest
 
@@ -17,18 +16,6 @@ from jaxspeech.parallel.mesh import make_mesh
 from jaxspeech.task import Hypotheses
 
 TEXTS = ("two words", "one", "a much longer sentence", "hello there", "seven eight", "nine")
-
-
-def _level_task():
-    """The task with known answers of the evaluation's tests."""
-    path = pathlib.Path(__file__).parents[1] / "evaluation" / "level_task.py"
-    spec = importlib.util.spec_from_file_location("level_task", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-levels = _level_task()
 
 
 class Heard(levels.Levels):

@@ -1,26 +1,13 @@
-import importlib.util
 import json
-import pathlib
 import sys
 
 import jax
+import level_task as levels
 import pytest
 
 from jaxspeech import cli
 from jaxspeech.checkpoint import restore
 from jaxspeech.errors import EXIT_USER_ERROR, run_or_explain
-
-
-def _level_task():
-    """The task with known answers of the evaluation's tests."""
-    path = pathlib.Path(__file__).parents[1] / "evaluation" / "level_task.py"
-    spec = importlib.util.spec_from_file_location("level_task", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-levels = _level_task()
 
 
 @pytest.fixture

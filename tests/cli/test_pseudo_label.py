@@ -1,6 +1,5 @@
 """`jaxspeech prepare pseudo-label` as a user types it, on a model whose answers are known, and killed for real."""
 
-import importlib.util
 import json
 import pathlib
 import signal
@@ -10,24 +9,14 @@ import textwrap
 import time
 
 import jax
+import level_task as levels
 import pytest
 
 from jaxspeech import cli
 from jaxspeech.checkpoint import restore
 from jaxspeech.errors import EXIT_USER_ERROR, run_or_explain
 
-LEVELS = pathlib.Path(__file__).parents[1] / "evaluation" / "level_task.py"
-
-
-def _level_task():
-    """The task with known answers of the evaluation's tests."""
-    spec = importlib.util.spec_from_file_location("level_task", LEVELS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-levels = _level_task()
+LEVELS = pathlib.Path(__file__).parents[1] / "level_task.py"
 
 
 @pytest.fixture

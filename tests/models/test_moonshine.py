@@ -120,41 +120,41 @@ def alone():
     return [of_utterance(result[1], 0, 0) for result in results], sum(result[0] for result in results), gradients
 
 
-def close(found, expected, tolerance=1e-5):
+def assert_close(found, expected, tolerance=1e-5):
     scale = max(np.abs(expected).max(initial=0), 1e-3)
     np.testing.assert_allclose(found, expected, atol=tolerance * scale, rtol=0)
 
 
-def equal_to_alone(batch, places):
+def assert_as_alone(batch, places):
     utterances_alone, loss_alone, gradients_alone = alone()
     loss, seen, gradients = run(SMALL, parameters(), batch)
     for (row, segment), expected in zip(places, utterances_alone):
         for a, b in zip(of_utterance(seen, row, segment), expected):
             assert a.shape == b.shape
-            close(a, b)
-    close(loss, loss_alone)
+            assert_close(a, b)
+    assert_close(loss, loss_alone)
     for (path, a), b in zip(jax.tree.leaves_with_path(gradients), jax.tree.leaves(gradients_alone)):
         assert np.isfinite(a).all(), jax.tree_util.keystr(path)
-        close(a, b)
+        assert_close(a, b)
     # Every array is finite, what belongs to nobody too.
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seen))
 
 
 @pytest.mark.parametrize(("fill", "token"), [(0.0, 0), (1e3, 63), (np.nan, -7)])
 def test_an_utterance_in_a_padded_bucket_is_as_it_is_alone(fill, token):
-    equal_to_alone(padded(fill, token), PADDED)
+    assert_as_alone(padded(fill, token), PADDED)
 
 
 @pytest.mark.parametrize(("fill", "token"), [(0.0, 0), (np.inf, 10**6)])
 def test_an_utterance_packed_beside_others_is_as_it_is_alone(fill, token):
-    equal_to_alone(packed(fill, token), PACKED)
+    assert_as_alone(packed(fill, token), PACKED)
 
 
 def test_each_attention_gives_the_same():
     expected = run(SMALL, parameters(), packed())
     found = run(dataclasses.replace(SMALL, attention="xla"), parameters(), packed())
-    close(found[0], expected[0])
-    jax.tree.map(close, found[2], expected[2])
+    assert_close(found[0], expected[0])
+    jax.tree.map(assert_close, found[2], expected[2])
 
 
 def test_short_audio_has_no_frames_and_breaks_nothing():
@@ -211,7 +211,7 @@ def test_one_token_at_a_time_equals_all_at_once():
 
     found = decode(batch["audio"], batch["audio_start"], batch["audio_length"], batch["tokens"].clip(0))
     for row, (_, tokens) in zip((0, 1, 2, 4), LENGTHS):
-        close(found[row, : tokens - 1], logits[row, : tokens - 1])
+        assert_close(found[row, : tokens - 1], logits[row, : tokens - 1])
 
 
 def test_the_cache_has_the_row_axis_first():
@@ -240,9 +240,9 @@ def test_scan_and_rematerialisation_change_nothing(remat, scan_layers):
     params = stack_layers(parameters()) if scan_layers else parameters()
     loss, seen, gradients = run(config, params, padded())
     expected = run(SMALL, parameters(), padded())
-    close(loss, expected[0])
-    close(seen[3], expected[1][3])
-    jax.tree.map(close, unstack_layers(gradients), expected[2])
+    assert_close(loss, expected[0])
+    assert_close(seen[3], expected[1][3])
+    jax.tree.map(assert_close, unstack_layers(gradients), expected[2])
 
 
 def test_rematerialisation_saves_memory():
