@@ -81,6 +81,8 @@ def pack(
     Returns:
         int64[len(order)], the row of each, and the number of rows. Rows are never empty.
     """
+    if len(order) == 0:  # a weight below 1 can leave an epoch without anyone
+        return np.zeros(0, np.int64), 0
     slots = np.ceil(lengths.audio[order] / stride).astype(np.int32)
     tokens = lengths.text[order].astype(np.int32)
     limits = shape.samples // stride, shape.tokens, shape.segments

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -139,6 +139,7 @@ def test_a_known_plan_stays_the_same():
 
 
 @settings(max_examples=15, deadline=None)
+@example(Lengths(np.array([476_588]), np.array([94])), "packed", 3, 0.4)  # an epoch without anyone
 @given(corpora, batchings, st.integers(0, 60), st.sampled_from([None, 0.4, 1.7]))
 def test_locating_a_step_equals_walking_there(lengths, batching, step, weight):
     weights = None if weight is None else np.full(len(lengths), weight)
