@@ -113,8 +113,8 @@ def sentencepiece(model: bytes) -> tokenizers.Tokenizer:
     """
     try:
         proto = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
-    except (ImportError, TypeError) as error:  # protobuf is missing, or too old for what sentencepiece brings
-        raise ValueError(f"its definition cannot be read: {error}") from error
+    except Exception as error:  # protobuf is missing, or older than that of sentencepiece: it has errors of its own
+        raise ValueError(f"its definition cannot be read, which a newer protobuf may mend: {error}") from error
     spec = proto.ModelProto.FromString(model)
     piece, trainer = proto.ModelProto.SentencePiece, spec.trainer_spec
     pieces = [p.piece for p in spec.pieces]

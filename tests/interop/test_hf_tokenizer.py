@@ -1,6 +1,7 @@
 """Tokenizers as transformers' files: the same ids, or none."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 
@@ -21,6 +22,19 @@ TEXTS = [
     "</s> is text",
     "tab\tand\nnewline",
 ]
+
+
+def _definitions_are_readable():
+    try:
+        importlib.import_module("sentencepiece.sentencepiece_model_pb2")
+    except Exception:
+        return False
+    return True
+
+
+needs_definitions = pytest.mark.skipif(
+    not _definitions_are_readable(), reason="protobuf is older than sentencepiece's definitions (Apache Beam pins it)"
+)
 
 
 @dataclasses.dataclass
@@ -62,6 +76,7 @@ def test_characters_keep_their_ids(tmp_path, letters):
     assert_same(CharacterTokenizer(letters), written(f"characters:{letters}", tmp_path))
 
 
+@needs_definitions
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char"])
 def test_sentencepiece_models_keep_their_ids(tmp_path, kind):
     corpus = [text * 3 for text in TEXTS] * 4
@@ -73,6 +88,23 @@ def test_sentencepiece_models_keep_their_ids(tmp_path, kind):
     assert (tmp_path / "out" / "tokenizer.model").read_bytes() == (tmp_path / "a.model").read_bytes()
 
 
+def test_without_the_definitions_a_sentencepiece_model_goes_alone_with_a_note(tmp_path, monkeypatch):
+    class VersionError(Exception):
+        """As `google.protobuf.runtime_version` raises it: of no class that an import usually raises."""
+
+    def refuse(name):
+        raise VersionError("Detected incompatible Protobuf Gencode/Runtime versions")
+
+    train_sentencepiece(TEXTS * 10, tmp_path / "a.model", 330)
+    monkeypatch.setattr("jaxspeech.interop.hf_tokenizer.importlib.import_module", refuse)
+    (tmp_path / "out").mkdir()
+    (note,) = write_tokenizer(str(tmp_path / "a.model"), tmp_path / "out", Weights(2000))
+    assert "a newer protobuf" in note
+    assert "incompatible Protobuf" in note
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tokenizer.model"]
+
+
+@needs_definitions
 def test_a_sentencepiece_model_without_equal_ids_is_left_out_with_a_note(tmp_path, monkeypatch):
     train_sentencepiece(TEXTS * 10, tmp_path / "a.model", 330)
     monkeypatch.setattr("jaxspeech.interop.hf_tokenizer._merges", lambda scores, ids: [])
