@@ -107,6 +107,14 @@ class Augmentation:
             audio = part(audio, draws, drawn)
         return audio, drawn
 
+    @property
+    def active(self) -> bool:
+        """Whether any part is on, at any step."""
+        section = self.section
+        parts = (section.room, section.babble, section.background, section.clipping, section.narrowband, section.codec)
+        always = (section.speed, section.gain_db, section.noise_db, section.time_mask)
+        return any(always) or any(part.probability for part in parts)
+
     def longest(self, samples: Any) -> Any:
         """The most samples that so many can become: what the plan buckets on. For a number an int, else int64."""
         return longest(samples, self.section.speed)

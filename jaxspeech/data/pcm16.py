@@ -47,14 +47,14 @@ class Pcm16:
         self._position = frame
 
     def read(self, frames: int = -1, dtype: str = "float32", always_2d: bool = False) -> np.ndarray:
-        """float32 within ±1, or the int16 samples: [frames, channels], or [frames] where there is one channel."""
+        """float32 within ±1, or the int16 samples, read-only: [frames, channels], or [frames] of one channel."""
         stop = self.frames if frames < 0 else self._position + frames
         taken = self._samples[self._position : stop]
         self._position += len(taken)
         if not always_2d and self.channels == 1:
             taken = taken[:, 0]
         if dtype == "int16":
-            return taken.copy()
+            return taken
         return np.multiply(taken, np.float32(1 / 32768), dtype=np.float32)
 
     def close(self) -> None:

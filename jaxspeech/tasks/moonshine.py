@@ -73,6 +73,7 @@ class Moonshine:
         section.attention = ""  # an implementation of ops.attention; "": what fits the platform and the batching
         section.remat = "none"  # what the backward pass computes again: none, dots, full
         section.scan_layers = False
+        section.initial_stem = "random"  # or "filterbank": learns from little speech
         section.loss_chunk = 4096
         section.tokens_per_second = 6.5
         section.language_tokens_per_second = {"ar": 13.0, "ja": 13.0, "ko": 13.0, "uk": 13.0, "vi": 13.0, "zh": 13.0}
@@ -139,9 +140,10 @@ class Moonshine:
         )
 
     def load(self, record: Record, rng: np.random.Generator | None) -> Example:
-        audio = audio_files.read(record, self.sample_rate)
-        if rng is not None:
-            audio = self.augmentation(audio, rng)
+        if rng is not None and self.augmentation.active:
+            audio = self.augmentation(audio_files.read(record, self.sample_rate), rng)
+        else:
+            audio = audio_files.read(record, self.sample_rate, integers=True)
         rate = self.tokens_per_second.get(record.language or "", self.tokens_per_second[""])
         tokens = [self.tokenizer.bos, *self.tokenizer.encode(record.text), self.tokenizer.eos]
         return {
@@ -151,14 +153,17 @@ class Moonshine:
         }
 
     def collate(self, rows: Sequence[Sequence[Example]], shape: Shape) -> Batch:
-        batch: Any = {name: np.zeros(spec.shape, spec.dtype) for name, spec in self.batch_spec(shape).items()}
-        # Not zeros: clearing what is written a moment later costs a third of reading PCM.
-        audio = batch["audio"] = np.empty((shape.rows, shape.samples), np.float32)
+        # The audio not of zeros: clearing what is written a moment later costs a third of reading PCM.
+        batch: Any = {
+            name: (np.empty if name == "audio" else np.zeros)(spec.shape, spec.dtype)
+            for name, spec in self.batch_spec(shape).items()
+        }
+        audio = batch["audio"]
         for row, examples in enumerate(rows):
             sample = token = 0
             for place, example in enumerate(examples):
                 tokens, length = example["tokens"], len(example["audio"])
-                audio[row, sample : sample + length] = example["audio"]
+                audio_files.floats(example["audio"], into=audio[row, sample : sample + length])
                 batch["audio_start"][row, place], batch["audio_length"][row, place] = sample, length
                 batch["tokens"][row, token : token + len(tokens)] = tokens
                 batch["token_start"][row, place], batch["token_length"][row, place] = token, len(tokens)

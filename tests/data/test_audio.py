@@ -45,6 +45,42 @@ def test_every_format_becomes_16_khz_mono(tmp_path, extension, rate, channels):
     assert error < (0.25 if extension in ("ogg", "opus", "mp3") else 1e-3)
 
 
+@pytest.mark.parametrize(
+    ("format", "subtype", "rate", "channels", "stays"),
+    [
+        ("WAV", "PCM_16", 16000, 1, True),
+        ("FLAC", "PCM_16", 16000, 1, True),
+        ("WAV", "PCM_16", 16000, 2, False),  # the mean of two is no integer
+        ("WAV", "PCM_16", 8000, 1, False),
+        ("WAV", "PCM_24", 16000, 1, False),
+        ("WAV", "FLOAT", 16000, 1, False),
+        ("WAV", "ULAW", 16000, 1, False),
+    ],
+)
+def test_integers_are_the_same_samples_before_they_are_floats(tmp_path, format, subtype, rate, channels, stays):
+    path = tmp_path / "a"
+    sound = speechlike(rate, 1.0, channels)
+    sound[:4, 0] = -1, 1, 1 / 32768, -1 / 32768
+    soundfile.write(path, sound, rate, subtype, format=format)
+    for record in (
+        whole(path, 1.0),
+        whole(path, 1.0, channel=0),
+        Record("u", "", 0.5, (Segment(str(path), 0.2, 0.5),)),
+    ):
+        plain = audio.read(record)
+        stored = audio.read(record, integers=True)
+        assert plain.dtype == np.float32
+        if record.segments[0].channel is None:
+            assert stored.dtype == (np.int16 if stays else np.float32)
+        np.testing.assert_array_equal(audio.floats(stored), plain)
+        into = np.full(len(plain), np.nan, np.float32)
+        assert audio.floats(stored, into=into) is into
+        np.testing.assert_array_equal(into, plain)
+    if rate == 16000:
+        theirs = soundfile.read(path, dtype="float32", always_2d=True)[0]
+        np.testing.assert_array_equal(audio.read(whole(path, 1.0, channel=0)), theirs[:, 0])
+
+
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "opus", "mp3"])
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
 def test_a_stretch_equals_the_slice_of_the_whole_file(tmp_path, extension, rate):

@@ -61,6 +61,14 @@ def test_nothing_asked_for_is_nothing_done():
     changed, drawn = augmentation().explain(audio, generator(0, 0, "a"))
     np.testing.assert_array_equal(changed, audio)
     assert drawn == {}
+    assert not augmentation().active
+
+
+@pytest.mark.parametrize("values", [{"speed": 0.1}, {"gain_db": 3.0}, {"noise_db": 20.0}, {"time_mask": 0.1}] + [
+    {f"{part}.probability": 0.5} for part in ("room", "babble", "background", "clipping", "narrowband", "codec")
+])  # fmt: skip
+def test_every_part_counts_as_active(values):
+    assert augmentation(**values).active
 
 
 @pytest.mark.parametrize("factor", [0.9, 0.97, 1.03, 1.1])

@@ -5,10 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import soundfile
 from drill import TINY, make_corpus
 
 from jaxspeech import config as configs
+from jaxspeech.data.augment import generator
 from jaxspeech.data.manifest import Manifest
+from jaxspeech.data.record import Record, Segment
 from jaxspeech.data.shapes import Lengths, Shape
 from jaxspeech.errors import UserError
 from jaxspeech.tasks.moonshine import Moonshine
@@ -68,6 +71,19 @@ def test_collated_arrays_have_the_announced_shapes(task, examples):
         assert (batch[name].shape, batch[name].dtype) == (spec.shape, spec.dtype), name
     assert np.isfinite(batch["audio"]).all()
     assert (batch["audio_start"] % task.stride == 0).all()
+
+
+def test_stored_integers_are_in_the_batch_what_the_file_holds_as_floats(tmp_path):
+    task = build(**{f"data.augment.{part}": 0.0 for part in ("speed", "gain_db", "noise_db", "time_mask")})
+    sound = (0.3 * np.random.default_rng(0).standard_normal(9000)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, 16000, "PCM_16")
+    record = Record("a", "ab", 9000 / 16000, (Segment(str(tmp_path / "a.wav")),))
+    stored = task.load(record, generator(0, 0, "a"))  # as in training
+    assert stored["audio"].dtype == np.int16
+    batch = task.collate([[stored, stored]], Shape(1, 19200, 9, segments=2))
+    expected = soundfile.read(tmp_path / "a.wav", dtype="float32")[0]
+    for start in batch["audio_start"][0]:
+        np.testing.assert_array_equal(batch["audio"][0, start : start + 9000], expected)
 
 
 def test_decoding_writes_no_more_than_the_cap_and_nothing_for_empty_rows(task, params, examples):
@@ -155,6 +171,7 @@ def test_the_audit_names_labels_that_cannot_be_right(task, tmp_path, spoil, said
         ({"model.dtype": "float16"}, "it must be float32 or bfloat16"),
         ({"model.dim": 33}, "no multiple of heads"),
         ({"model.rotary_dims": 64}, "rotary_dims 64"),
+        ({"model.initial_stem": "mel"}, "initial_stem 'mel' is none of random, filterbank"),
     ],
 )
 def test_sizes_that_cannot_work_are_one_clear_line(changes, said):
