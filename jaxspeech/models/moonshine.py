@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxspeech.models.moonshine_decoder import Cache, Decoder
-from jaxspeech.models.moonshine_encoder import RECEPTIVE_FIELD, STRIDE, Encoded, Encoder, frames
+from jaxspeech.models.moonshine_encoder import INITIAL_STEM, RECEPTIVE_FIELD, STRIDE, Encoded, Encoder, frames
 from jaxspeech.nn.stack import POLICIES, unstack_layers
 from jaxspeech.ops.attention import IMPLEMENTATIONS
 from jaxspeech.ops.segments import locate
@@ -45,6 +45,8 @@ class MoonshineConfig:
         remat: what the backward pass computes again: "none", "full" (all but layer inputs), "dots" (all but the
             outputs of projections).
         scan_layers: one stacked `layers` subtree run by a scan, in place of `layer_0`, `layer_1`, …
+        initial_stem: what its first two convolutions are before training: "random", or "filterbank" (`nn.filterbank`),
+            which learns from little speech.
     """
 
     dim: int = 288
@@ -60,6 +62,7 @@ class MoonshineConfig:
     attention: str | None = None
     remat: str = "none"
     scan_layers: bool = False
+    initial_stem: str = "random"
 
     TINY: ClassVar["MoonshineConfig"]
     BASE: ClassVar["MoonshineConfig"]
@@ -73,6 +76,8 @@ class MoonshineConfig:
             raise ValueError(f"rotary_dims {self.rotary_dims} must be even and at most the head's {self.head_dim}")
         if self.attention is not None and self.attention not in IMPLEMENTATIONS:
             raise ValueError(f"attention {self.attention!r} is none of {', '.join(IMPLEMENTATIONS)}")
+        if self.initial_stem not in INITIAL_STEM:
+            raise ValueError(f"initial_stem {self.initial_stem!r} is none of {', '.join(INITIAL_STEM)}")
         if self.remat not in POLICIES:
             raise ValueError(f"remat {self.remat!r} is none of {', '.join(POLICIES)}")
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxspeech.nn import filterbank
 from jaxspeech.nn.attention import Attention, Rotations
 from jaxspeech.nn.conv import StridedConv
 from jaxspeech.nn.mlp import GeluMLP
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 # (taps, stride) of the three convolutions; none pads.
 STEM = ((127, 64), (7, 3), (3, 2))
 STRIDE = 64 * 3 * 2  # samples between frames: 24 ms
+SAMPLE_RATE = 16000
 RECEPTIVE_FIELD = 127 + 64 * (6 + 3 * 2)  # samples of a frame: 895
+
+# What the first two convolutions are before training.
+INITIAL_STEM = {
+    "random": (nn.initializers.lecun_normal(), nn.initializers.lecun_normal()),
+    "filterbank": (filterbank.band_pass(SAMPLE_RATE), filterbank.rectifiers()),
+}
 
 Samples = TypeVar("Samples", int, np.ndarray, jax.Array)
 
@@ -114,9 +122,11 @@ class Encoder(nn.Module):
 
         x = jnp.where(inside, audio, 0)[..., None]
         (taps1, stride1), (taps2, stride2), (taps3, stride3) = STEM
-        x = jnp.tanh(StridedConv(config.dim, taps1, stride1, use_bias=False, dtype=dtype, name="conv1")(x))
+        init1, init2 = INITIAL_STEM[config.initial_stem]
+        x = StridedConv(config.dim, taps1, stride1, use_bias=False, dtype=dtype, kernel_init=init1, name="conv1")(x)
+        x = jnp.tanh(x)
         x = SegmentNorm(audio_start.shape[1], dtype=dtype, name="group_norm")(x, stem_ids)
-        x = StridedConv(2 * config.dim, taps2, stride2, dtype=dtype, name="conv2")(x)
+        x = StridedConv(2 * config.dim, taps2, stride2, dtype=dtype, kernel_init=init2, name="conv2")(x)
         x = StridedConv(config.dim, taps3, stride3, dtype=dtype, name="conv3")(gelu(x))
         x = gelu(x)
 

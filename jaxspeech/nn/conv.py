@@ -1,5 +1,7 @@
 """A strided convolution layer over time, without padding."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,11 +17,12 @@ class StridedConv(nn.Module):
     stride: int
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
+    kernel_init: Callable[..., jnp.ndarray] = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: Float[Array, "rows time inputs"]) -> Float[Array, "rows frames outputs"]:
         shape = (self.taps, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         y = strided_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
