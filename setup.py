@@ -55,6 +55,7 @@ EXTRAS = {
         "pooch>=1.8",
         "pyarrow>=17",
         "pytest>=8.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.8",
         "tensorboardX>=2.6.2",
     ],

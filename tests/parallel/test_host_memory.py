@@ -31,4 +31,4 @@ def faults(how):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_kept_memory_is_not_paged_in_again():
-    assert faults("keep") < 0.1 * faults("plain")
+    assert faults("keep") < 0.2 * faults("plain")
