@@ -15,6 +15,8 @@ def get_config():
     config.model.decoder_layers = 3
     config.model.vocab_size = 0  # the tokenizer's
     config.model.tokens_per_second = 8.0  # tokens are words here
+    # From random kernels the stem learnt the few takes by heart, and "two" stayed "three" for every fourth of them.
+    config.model.initial_stem = "filterbank"
 
     # In letters a text has five times as many tokens, of which the sound decides one or two a word.
     config.data.tokenizer = "words:zero one two three four five six seven eight nine"

@@ -14,6 +14,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
+from jaxspeech.data.augment import Changes
 from jaxspeech.data.manifest import Collection, Manifest, Record
 from jaxspeech.data.shapes import Lengths, Shape
 from jaxspeech.data.text import Tokenizer
@@ -72,6 +73,15 @@ class Task(Protocol):
     tokenizer: Tokenizer
     sharding_rules: Rules
 
+    @property
+    def augmentation(self) -> Changes:
+        """What `load` does to the audio.
+
+        Where it is a field of a dataclass, the family can be evaluated under conditions (`evaluation/conditions.py`),
+        which take its place.
+        """
+        ...
+
     @classmethod
     def defaults(cls) -> ConfigDict:
         """The family's `model` section, every key with its default."""
@@ -92,11 +102,7 @@ class Task(Protocol):
         ...
 
     def load(self, record: Record, rng: np.random.Generator | None) -> Example:
-        """Reads one utterance on the host. `rng` (`data.augment.Draws`) drives its augmentation; None means none.
-
-        A family that keeps its augmentation in a field `augmentation`, called as `data.augment.Augmentation` is, can be
-        evaluated under conditions (`evaluation/conditions.py`): they take its place.
-        """
+        """Reads one utterance on the host. `rng` (`data.augment.Draws`) drives its augmentation; None means none."""
         ...
 
     def collate(self, rows: Sequence[Sequence[Example]], shape: Shape) -> Batch:

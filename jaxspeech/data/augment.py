@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import soxr
@@ -53,6 +53,19 @@ def generator(seed: int, epoch: int, id: str, *, turn: int = 0, step: int | None
     draws = Draws(np.random.Philox(key=int.from_bytes(digest, "little")))
     draws.id, draws.step = id, step
     return draws
+
+
+class Changes(Protocol):
+    """What a task lets happen to an utterance: an `Augmentation`, or a condition of evaluation."""
+
+    @property
+    def active(self) -> bool:
+        """False is the promise that nothing is ever changed."""
+        ...
+
+    def __call__(self, audio: Samples, rng: np.random.Generator) -> Float[np.ndarray, " changed"]:
+        """A changed copy; the same for the same `rng`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

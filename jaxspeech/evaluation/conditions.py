@@ -12,7 +12,7 @@ import difflib
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -63,6 +63,7 @@ class Condition:
     parts: Mapping[str, Any]
     manifests: Mapping[str, str]
     sample_rate: int = 16000
+    active: ClassVar[bool] = True
 
     @functools.cached_property
     def _sounds(self) -> dict[str, Sounds]:
