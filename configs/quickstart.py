@@ -14,7 +14,6 @@ def get_config():
     config.model.decoder_layers = 2
     config.model.vocab_size = 0  # the tokenizer's
     config.model.tokens_per_second = 30.0  # tokens are letters here
-    config.model.initial_stem = "filterbank"
 
     config.data.tokenizer = "characters:abcdefghijklmnopqrstuvwxyz' "
     config.data.batching = "packed"
