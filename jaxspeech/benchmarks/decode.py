@@ -1,6 +1,6 @@
 """`jaxspeech bench decode`: greedy decoding of clips of mixed length, against transformers' batched `generate`.
 
-Ours go in two static shapes that the planner makes for them, as evaluation does with a set; the peer's in one batch.
+Ours go in two batches by length, whose shapes the planner makes; the peer's in one, as its `generate` takes them.
 """
 
 import argparse

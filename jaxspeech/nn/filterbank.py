@@ -63,11 +63,8 @@ def rectifiers():
         if filters % 2 or units % bands:
             raise ValueError(f"{units} units are no multiple of the {filters} / 2 bands before them")
         phase = 2 * np.pi * np.arange(units // bands) / (units // bands)
-        one = np.zeros((bands, 2, bands, units // bands))
-        for band in range(bands):
-            one[band, :, band] = np.cos(phase), np.sin(phase)
         kernel = np.zeros(shape)
-        kernel[taps // 2] = _RECTIFIED * one.reshape(filters, units)
+        kernel[taps // 2] = _RECTIFIED * np.kron(np.eye(bands), [np.cos(phase), np.sin(phase)])
         return jnp.asarray(kernel, dtype) + _RANDOM * nn.initializers.lecun_normal()(rng, shape, dtype)
 
     return initialise

@@ -16,7 +16,8 @@ import jax, jax.numpy as jnp
 f = jax.jit(lambda x: jnp.sort(jnp.sort(x + jnp.arange(2.0**22)) * jnp.arange(2.0**22)).sum())
 def touch():
     f(1.0).block_until_ready()
-touch()
+for _ in range(3):  # on a busy machine the first ones overlap less than later ones, and need less memory
+    touch()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     touch()
@@ -31,4 +32,4 @@ def faults(how):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_kept_memory_is_not_paged_in_again():
-    assert faults("keep") < 0.2 * faults("plain")
+    assert faults("keep") < 0.1 * faults("plain")
