@@ -13,6 +13,7 @@ CORE = [
     "jiwer>=4.0,<5",
     "matplotlib>=3.9",
     "ml-collections>=1.1,<2",
+    "msgspec>=0.20",  # JSON lines by the million
     "numpy>=2.0",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.3,<0.13",

@@ -33,15 +33,14 @@ def scan(file: Any, path: str) -> "tuple[np.ndarray, np.ndarray, hashlib._Hash]"
         if not line or line.isspace():
             continue
         try:
-            row = record.decode(line)
-            duration = record.check(row)
+            name, duration = record.vet(line)
         except ValueError as error:
             first = first or f"{path}:{number}: {error}"
             bad += 1
             continue
         offsets.append(begin)
         durations.append(math.nan if duration is None else duration)
-        hashes.append(hash(row["id"]))
+        hashes.append(hash(name))
     if first:
         raise UserError(first + (f" (and {bad - 1} more bad line{'s' * (bad > 2)})" if bad > 1 else ""))
     if not offsets:
