@@ -79,9 +79,7 @@ def greedy(step: Step, cache: Cache, *, bos: int, eos: int, limits: Int[Array, "
 
     def advance(now: _Greedy) -> _Greedy:
         logits, cache = step(now.cache, now.token, now.position)
-        logits = logits.astype(jnp.float32)
-        best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        chosen = jnp.take_along_axis(logits, best[:, None], axis=-1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
+        best, chosen = _likeliest(logits.astype(jnp.float32))
         token = jnp.where(now.done, eos, best)
         text = token != eos
         return _Greedy(
@@ -107,6 +105,17 @@ def greedy(step: Step, cache: Cache, *, bos: int, eos: int, limits: Int[Array, "
     )
     end = jax.lax.while_loop(lambda now: ~jnp.all(now.done), advance, start)
     return Hypotheses(tokens=end.tokens, length=end.length, score=end.score, choices=end.choices)
+
+
+def _likeliest(logits: Float[Array, "rows vocabulary"]) -> tuple[Int[Array, " rows"], Float[Array, " rows"]]:
+    """The token with the highest logit (the first of several) and its log-probability, in plain reductions.
+
+    `argmax` reduces pairs, which CPUs do one by one. Without a highest (NaN) it is the last token.
+    """
+    vocabulary = logits.shape[-1]
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    best = jnp.min(jnp.where(logits == top, jnp.arange(vocabulary, dtype=jnp.int32), vocabulary - 1), axis=-1)
+    return best, -jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1))
 
 
 def beam(

@@ -28,8 +28,10 @@ class Cache:
     Beam search gathers `keys` and `values` over rows; the cross-attention part is the same for all beams of a row.
 
     Attributes:
-        keys, values: of the tokens so far, [rows, heads, limit, head_dim]; zeros beyond.
-        cross_keys, cross_values: of the encoder's frames, [rows, heads, time, head_dim].
+        keys: of the tokens so far, [rows, heads, head_dim, limit]; zeros beyond.
+        values: of the tokens so far, [rows, heads, limit, head_dim]; zeros beyond.
+        cross_keys: of the encoder's frames, [rows, heads, head_dim, time].
+        cross_values: of the encoder's frames, [rows, heads, time, head_dim].
         frame_segments: int32[rows, time], 1 for a frame that counts.
     """
 
@@ -84,9 +86,9 @@ class DecoderLayer(nn.Module):
         """One token [rows, 1, dim] at position `index`; gives it and the keys and values with its own written in."""
         y = self.self_attention_norm(x)
         key, value = self.self_attention.remember(y, turns)
-        keys = jax.lax.dynamic_update_slice_in_dim(keys, key, index, axis=2)
+        keys = jax.lax.dynamic_update_slice_in_dim(keys, key, index, axis=3)
         values = jax.lax.dynamic_update_slice_in_dim(values, value, index, axis=2)
-        so_far = (jnp.arange(keys.shape[2]) <= index).astype(jnp.int32)[None]
+        so_far = (jnp.arange(values.shape[2]) <= index).astype(jnp.int32)[None]
         x = x + self.self_attention.recall(y, keys, values, so_far, turns)
         x = x + self.cross_attention.recall(self.cross_attention_norm(x), cross_keys, cross_values, frame_segments)
         return x + self.mlp(self.mlp_norm(x)), keys, values
@@ -138,9 +140,10 @@ class Decoder(nn.Module):
         config = self.config
         rows = encoded.frames.shape[0]
         empty = jnp.zeros((rows, config.heads, limit, config.head_dim), encoded.frames.dtype)
+        no_keys = empty.swapaxes(2, 3)
         cross = [layer.cross_attention.remember(encoded.frames) for layer in self.layer]
         return Cache(
-            keys=(empty,) * config.decoder_layers,
+            keys=(no_keys,) * config.decoder_layers,
             values=(empty,) * config.decoder_layers,
             cross_keys=tuple(key for key, _ in cross),
             cross_values=tuple(value for _, value in cross),
@@ -153,7 +156,7 @@ class Decoder(nn.Module):
         """See `Moonshine.step`."""
         x = self.embedding(token[:, None])
         positions = jnp.broadcast_to(index, (token.shape[0], 1))
-        turns = rotations(positions, cache.keys[0].shape[2], self.config.rotary_dims, self.config.head_dim)
+        turns = rotations(positions, cache.values[0].shape[2], self.config.rotary_dims, self.config.head_dim)
         keys, values = [], []
         for number, layer in enumerate(self.layer):
             x, key, value = layer.step(

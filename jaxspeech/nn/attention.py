@@ -70,16 +70,19 @@ class Attention(nn.Module):
 
     def remember(
         self, memory: Float[Array, "rows keys dim"], rotations: Rotations | None = None
-    ) -> tuple[Float[Array, "rows heads keys head_dim"], Float[Array, "rows heads keys head_dim"]]:
-        """Keys and values for a cache, heads first: one query then reads them in the order in which they lie."""
+    ) -> tuple[Float[Array, "rows heads head_dim keys"], Float[Array, "rows heads keys head_dim"]]:
+        """Keys and values for a cache, in the order in which `recall` reads them: sums run over the last but one axis.
+
+        With one query a row there is nothing to reuse, and a matrix product is slower than the plain sum.
+        """
         key, value = self.key(memory), self.value(memory)
         key = key if rotations is None else rotate(key, *rotations)
-        return key.swapaxes(1, 2), value.swapaxes(1, 2)
+        return key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
 
     def recall(
         self,
         x: Float[Array, "rows 1 dim"],
-        keys: Float[Array, "rows heads keys head_dim"],
+        keys: Float[Array, "rows heads head_dim keys"],
         values: Float[Array, "rows heads keys head_dim"],
         mask: Int[Array, "rows keys"],
         rotations: Rotations | None = None,
@@ -87,9 +90,10 @@ class Attention(nn.Module):
         """Attention of one query a row to the cached keys that `mask` (not 0) lets it see; zeros if there is none."""
         query = self.query(x)
         query = query if rotations is None else rotate(query, *rotations)
-        query = query[:, 0].astype(keys.dtype)
-        scores = jnp.einsum("bhd,bhsd->bhs", query, keys, preferred_element_type=jnp.float32) * self.head_dim**-0.5
+        query = query[:, 0, :, :, None].astype(jnp.float32)
+        scores = jnp.sum(query * keys, axis=2) * self.head_dim**-0.5
         seen = (mask != 0)[:, None]
         weights = jax.nn.softmax(jnp.where(seen, scores, -1e30), axis=-1)
-        weights = jnp.where(seen, weights, 0).astype(values.dtype)
-        return self.output(jnp.einsum("bhs,bhsd->bhd", weights, values)[:, None])
+        weights = jnp.where(seen, weights, 0)[..., None]
+        mixed = jnp.sum(weights * values, axis=2).astype(values.dtype)
+        return self.output(mixed[:, None])

@@ -84,6 +84,24 @@ def test_greedy_takes_the_likeliest_token_until_eos_or_limit(seed):
         assert found[row][1] == pytest.approx(score, abs=1e-4)
 
 
+def test_the_likeliest_token_is_the_first_of_equals_and_its_log_probability_that_of_softmax():
+    logits = np.random.default_rng(0).normal(size=(6, 1000)).astype(np.float32) * 10
+    logits[1, [70, 7, 700]] = 99.0
+    logits[2] = -np.inf
+    logits[2, 999] = 0.0
+    logits[3] = 0.0
+    token, log_probability = decoding._likeliest(jnp.asarray(logits))
+    assert token.tolist() == np.argmax(logits, axis=-1).tolist()
+    expected = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(token)[:, None], 1)[:, 0]
+    np.testing.assert_allclose(log_probability, expected, atol=1e-6)
+
+
+def test_logits_that_are_no_numbers_give_a_token_of_the_vocabulary():
+    token, log_probability = decoding._likeliest(jnp.full((1, 10), jnp.nan))
+    assert 0 <= token[0] < 10
+    assert np.isnan(log_probability[0])
+
+
 def test_a_hypothesis_that_ends_has_eos_in_its_score_and_not_in_its_tokens():
     model = Recurrent(0, rows=1, eos_bias=50.0)
     ((text, score),) = run(decoding.greedy, model, [4], max_length=4)
