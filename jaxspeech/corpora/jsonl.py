@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxspeech.corpora.source import Found, Notes, Official, Rejected
 from jaxspeech.corpora.text_lines import BOM_SKIPPED, CRLF_SKIPPED
+from jaxspeech.data import record
 from jaxspeech.errors import UserError
 
 # Our key → what other tools call it; the first that is there counts.
@@ -139,13 +140,15 @@ class JsonLines:
 def _object(line: bytes) -> dict[str, Any] | tuple[str, str]:
     """The object of a line, or reason and detail of why it has none."""
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = record.read_json(line)
     except UnicodeDecodeError as error:
         return "bad UTF-8", f"byte {error.start + 1} of the line, 0x{line[error.start]:02x}; save the file as UTF-8"
     except json.JSONDecodeError as error:
         return "bad JSON", f"{error.msg} at column {error.colno}"
     except RecursionError:
         return "bad JSON", "nested too deeply"
+    except ValueError as error:  # a number of thousands of digits
+        return "bad JSON", str(error)
     if not isinstance(row, dict):
         return "bad JSON", f"a {type(row).__name__}, not an object"
     return row
