@@ -11,6 +11,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, Protocol, TypeVar
 
+from jaxspeech.errors import UserError
+
 Result = TypeVar("Result")
 
 _AHEAD = 4  # tasks a process that are in memory
@@ -153,15 +155,29 @@ def _start(processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, mp_context=context, initializer=live_with_the_parent)
 
 
+def _start_one() -> ProcessPoolExecutor:
+    """One process that has begun, so that what ends it from here on is what it does."""
+    executor = _start(1)
+    try:
+        executor.submit(os.getpid).result()
+    except BrokenProcessPool:
+        executor.shutdown()
+        raise UserError(
+            "processes end as soon as they begin, for what they say above; a script that prepares data in several "
+            'needs `if __name__ == "__main__":`; --processes=1 needs none'
+        ) from None
+    return executor
+
+
 def _alone(task: Any) -> Any:
     """The result of a task that has a process for itself; piece by piece where it kills that one too."""
     try:
-        with _start(1) as executor:
+        with _start_one() as executor:
             return executor.submit(task.run).result()
     except BrokenProcessPool:
         pass
     results = []
-    executor = _start(1)
+    executor = _start_one()
     try:
         for piece in task.pieces():
             try:
@@ -169,7 +185,7 @@ def _alone(task: Any) -> Any:
             except BrokenProcessPool:
                 results.append(piece.lost())
                 executor.shutdown()
-                executor = _start(1)
+                executor = _start_one()
     finally:
         executor.shutdown()
     return task.join(results)

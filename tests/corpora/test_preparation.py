@@ -261,6 +261,28 @@ def test_a_file_that_kills_its_process_is_lost_alone():
     assert found == [[0, 1], ["known"], [6, "lost", 8], [9], [10]]
 
 
+UNGUARDED = """
+    import sys
+    from jaxspeech.corpora.jsonl import JsonLines
+    from jaxspeech.corpora.preparation import prepare
+
+    prepare(JsonLines([sys.argv[1]]), sys.argv[2], processes=2)
+"""
+
+
+def test_a_script_that_every_process_runs_again_is_told_so_and_blames_no_utterance(tmp_path):
+    listed = tmp_path / "train.jsonl"
+    listed.write_text("".join(json.dumps(item.row) + "\n" for item in corpus(tmp_path / "audio", 70)))
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(UNGUARDED))
+    command = [sys.executable, str(script), str(listed), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "UserError: processes end as soon as they begin" in done.stderr.splitlines()[-1]
+    assert '__name__ == "__main__"' in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out" / "train.jsonl").exists()
+
+
 RUN = """
     import json, pathlib, sys, time
     from jaxspeech.corpora import checks
