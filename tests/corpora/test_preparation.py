@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from jaxspeech.corpora import pool
 from jaxspeech.corpora.checks import Limits
 from jaxspeech.corpora.preparation import prepare
 from jaxspeech.corpora.source import Found, Official, Rejected
@@ -231,56 +229,6 @@ def test_several_processes_write_what_one_does(tmp_path):
         prepare(Listed(items), tmp_path / str(processes), processes=processes, decode=True)
     for name in ("all.jsonl", "all.rejected.jsonl"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
-
-
-@dataclasses.dataclass(frozen=True)
-class Deadly:
-    """A task one of whose numbers kills the process that sees it, as a decoder may that meets a bad file."""
-
-    numbers: tuple[int, ...]
-
-    def run(self):
-        if 7 in self.numbers:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        assert "jax" not in sys.modules
-        return list(self.numbers)
-
-    def pieces(self):
-        return [Deadly((number,)) for number in self.numbers]
-
-    def join(self, results):
-        return [number for result in results for number in result]
-
-    def lost(self):
-        return ["lost"]
-
-
-def test_a_file_that_kills_its_process_is_lost_alone():
-    tasks = [Deadly((0, 1)), pool.Known(["known"]), Deadly((6, 7, 8)), Deadly((9,)), Deadly((10,))]
-    found = list(pool.in_order(tasks, 2))
-    assert found == [[0, 1], ["known"], [6, "lost", 8], [9], [10]]
-
-
-UNGUARDED = """
-    import sys
-    from jaxspeech.corpora.jsonl import JsonLines
-    from jaxspeech.corpora.preparation import prepare
-
-    prepare(JsonLines([sys.argv[1]]), sys.argv[2], processes=2)
-"""
-
-
-def test_a_script_that_every_process_runs_again_is_told_so_and_blames_no_utterance(tmp_path):
-    listed = tmp_path / "train.jsonl"
-    listed.write_text("".join(json.dumps(item.row) + "\n" for item in corpus(tmp_path / "audio", 70)))
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(UNGUARDED))
-    command = [sys.executable, str(script), str(listed), str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode != 0
-    assert "UserError: processes end as soon as they begin" in done.stderr.splitlines()[-1]
-    assert '__name__ == "__main__"' in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "out" / "train.jsonl").exists()
 
 
 RUN = """
