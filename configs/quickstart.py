@@ -25,9 +25,9 @@ def get_config():
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 150
 
-    config.train.steps = 900
+    config.train.steps = 850
     config.eval.normalizer = "basic"  # the English one joins digits: "one two" would be one word, 12
-    config.eval.every = 450
+    config.eval.every = 425
     config.checkpoint.every = 200
     config.log.every = 20
     return config

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     torch, model = peer.load()
     ours, theirs = Ours(args.tokenizer), Theirs(torch, model)
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"products": _compare_products(torch, args.rounds)}
     for name, seconds in _CASES.items():
         audio, tokens = peer.utterances(seconds)
         shape = Shape(len(audio), len(audio[0]), len(tokens[0]))
@@ -45,6 +45,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.utterances:
         results["mix"] = _compare_mix(ours, theirs, args)
     return results
+
+
+def _compare_products(torch: Any, rounds: int) -> dict[str, float]:
+    """Both matrix products of a feed-forward layer on 4 x 10 s, alone: most of a step's arithmetic is of this kind.
+
+    It is done by the libraries (on a CPU, XLA's and PyTorch's), so this ratio tells which part of the steps' is theirs.
+    """
+    frames, dim, hidden = 4 * 415, 288, 1152
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape, np.float32) for shape in ((frames, dim), (dim, hidden), (hidden, dim))]
+    x, up, down = map(jax.numpy.asarray, arrays)
+    work = jax.jit(lambda x, up, down: x @ up @ down)
+    tensors = [torch.from_numpy(array) for array in arrays]
+    times = 20  # products are short
+
+    def ours() -> None:
+        for _ in range(times):
+            jax.block_until_ready(work(x, up, down))
+
+    def theirs() -> None:
+        for _ in range(times):
+            tensors[0] @ tensors[1] @ tensors[2]
+
+    mine, other, ratio = in_turn(ours, theirs, rounds)
+    rate = times * 4 * frames * dim * hidden / 1e9
+    print(f"products: jaxspeech {rate / mine:.0f} GFLOP/s, transformers {rate / other:.0f} GFLOP/s, ratio {ratio:.2f}")
+    return {"gflops": rate / mine, "peer_gflops": rate / other, "ratio": ratio}
 
 
 def _compare_mix(ours: "Ours", theirs: "Theirs", args: argparse.Namespace) -> dict[str, float]:
