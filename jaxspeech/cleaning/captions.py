@@ -69,13 +69,14 @@ def beside(audio: str, folder: pathlib.Path | None = None, language: str = "") -
     """The captions of an audio file: `talk.srt`, `talk.vtt`, or `talk.en.vtt` beside `talk.mp3` or in `folder`."""
     place = pathlib.Path(audio)
     where = place.parent if folder is None else folder
-    names = [f"{place.stem}{ending}" for ending in ENDINGS]
-    names += [f"{place.stem}.{language}{ending}" for ending in ENDINGS if language]
+    endings = [*ENDINGS, *map(str.upper, ENDINGS)]
+    names = [f"{place.stem}{ending}" for ending in endings]
+    names += [f"{place.stem}.{language}{ending}" for ending in endings if language]
     return next((where / name for name in names if (where / name).is_file()), None)
 
 
 def _cue(number: int, timing: str, body: list[str]) -> Cue:
-    text = " ".join(_TAG.sub("", html.unescape(" ".join(body))).split())
+    text = " ".join(html.unescape(_TAG.sub("", " ".join(body))).split())
     found = _TIMING.match(timing)
     if found is None:
         return Cue(number, 0.0, 0.0, text, f"not a time: {timing.strip()[:60]}")

@@ -1,6 +1,7 @@
 """What became of the lines of a manifest: kept, filtered or failed, each with file and line, and totals that add up."""
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -27,9 +28,13 @@ class Outcome:
     """
 
     def __init__(self, out: str | os.PathLike[str] | None, *sources: str):
-        if out is not None and os.path.realpath(out) in map(os.path.realpath, sources):
-            raise UserError(f"--out {out} is the manifest that is read; write another one")
-        self.out = None if out is None else pathlib.Path(out).absolute()
+        self.out = None if out is None else pathlib.Path(os.path.abspath(out))
+        if self.out is not None:
+            read = set(map(os.path.realpath, sources))
+            if os.path.realpath(self.out) in read:
+                raise UserError(f"--out {out} is the manifest that is read; write another one")
+            if os.path.realpath(self._rejected) in read:
+                raise UserError(f"--out {out} would replace {self._rejected}, which is read; give --out another name")
         self.kept = self.written = 0
         self.seconds = 0.0
         self.filtered: collections.Counter[str] = collections.Counter()
@@ -71,7 +76,7 @@ class Outcome:
         if self.out is None:
             self._drain(rows)
             return
-        rejected = self.out.with_name(f"{self.out.stem}.rejected.jsonl")
+        rejected = self._rejected
         self._part = rejected.with_name(f".{rejected.name}.{os.getpid()}.tmp")
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,13 @@ class Outcome:
         except OSError as error:
             raise UserError(f"{self.out} cannot be written: {error.strerror or error}; choose another --out") from error
         finally:
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its folder may be a file
+                self._part.unlink()
+
+    @property
+    def _rejected(self) -> pathlib.Path:
+        assert self.out is not None
+        return self.out.with_name(f"{self.out.stem}.rejected.jsonl")
 
     @property
     def read(self) -> int:

@@ -69,7 +69,7 @@ def _locate(row: Row, by: str | None) -> tuple[int, float]:
     name = row.row.get(by) if by else None
     if name is not None:
         return key(f"{by}={name}"), float(row.place)
-    if by or row.problem is not None or "segments" in row.row:
+    if by or row.problem is not None or row.row.get("segments") is not None:
         return key(row.where), 0.0  # a recording of its own
     return key(f"{row.row.get('channel')} {row.row['audio']}"), float(row.row.get("offset") or 0.0)
 

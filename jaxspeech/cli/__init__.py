@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from jaxspeech.errors import run_or_explain
+from jaxspeech.errors import EXIT_USER_ERROR, run_or_explain
 from jaxspeech.parallel.host_memory import keep_freed_memory
 
 COMMANDS = {
@@ -27,11 +27,27 @@ def main() -> None:
     # A pipe that closes early (`jaxspeech plan | head`) is no error worth a stack trace.
     try:
         code = run_or_explain(_dispatch)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # somebody may have closed it: `>&-`
+            code = _flush() or code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     sys.exit(code)
+
+
+def _flush() -> int:
+    """Writes out what has been printed; 2 and a line where that cannot be, for a full disk."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(
+            f"error: standard output cannot be written: {error.strerror}; what was asked for is done", file=sys.stderr
+        )
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_USER_ERROR
+    return 0
 
 
 def _dispatch() -> int:

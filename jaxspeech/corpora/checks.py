@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import math
 import os
 import stat
 import unicodedata
@@ -72,7 +71,7 @@ def examine(where: str, row: dict[str, Any], limits: Limits, decode: bool) -> Ke
         return _examine(where, row, limits, decode)
     except audio.AudioError as error:
         return Rejected(where, error.reason, error.detail)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         return Rejected(where, "not a record", str(error))
 
 
@@ -121,11 +120,14 @@ def _line(row: dict[str, Any]) -> tuple[str, str] | None:
             return "not a record", "segments is a list of objects"
         if type(piece.get("audio")) is not str or not piece["audio"]:
             return "no audio", f"audio is {json.dumps(piece.get('audio'))[:60]}"
+        channel = piece.get("channel")
+        if channel is not None and (type(channel) is not int or channel < 0):
+            return "bad channel", f"channel is {json.dumps(channel)[:60]}, which is no whole number from 0 on"
         for key, least in (("duration", 0.0), ("offset", 0.0)):
             value = piece.get(key)
             if value is None:
                 continue
-            if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > _MOST:
+            if type(value) not in (int, float) or not abs(value) <= _MOST:
                 return f"bad {key}", f"{key} is {json.dumps(value)[:60]}, which is no number of seconds"
             if value < least or (key == "duration" and value == 0):
                 return f"bad {key}", f"{key} is {value:g} s"
@@ -135,7 +137,7 @@ def _line(row: dict[str, Any]) -> tuple[str, str] | None:
 def _headers(row: dict[str, Any], limits: Limits) -> tuple[float, int]:
     """Seconds of the utterance by the headers of its files, and the rate of the first; raises `AudioError`."""
     stated = row.get("duration")
-    if "segments" not in row:
+    if row.get("segments") is None:
         return _stretch(row, row.get("channel"), limits)
     total, rates, pieces = 0.0, [], []
     for piece in row["segments"]:

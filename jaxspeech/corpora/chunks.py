@@ -15,8 +15,10 @@ import numpy as np
 from jaxspeech.corpora.checks import Kept, Limits, examine
 from jaxspeech.corpora.journal import FACTS, Checked
 from jaxspeech.corpora.source import Found, Rejected
+from jaxspeech.data import containers, remote
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_CLOCK = 0.1  # seconds that the clock of a file system may be behind
 _VERSION = 1  # of the checks: an interrupted preparation of other checks is not taken up
 
 
@@ -55,6 +57,16 @@ class Chunk:
     def key(self) -> str:
         """Changes with what goes in."""
         return hashlib.blake2b(self.settings.fingerprint() + self.items, digest_size=16).hexdigest()
+
+    def changed_since(self, when: float) -> bool:
+        """Whether the file of an utterance is another than at a time (seconds since 1970), for all that is known."""
+        for item in pickle.loads(self.items):
+            row = item[1] if len(item) == 2 else {}
+            for piece in row.get("segments") or (row,):
+                path = piece.get("audio") if isinstance(piece, dict) else None
+                if isinstance(path, str) and _changed_since(path, when):
+                    return True
+        return False
 
     def run(self) -> Checked:
         lines, facts = [], []
@@ -106,6 +118,15 @@ class Chunk:
         return f"+{_encode(where)}\t{_encode(_paths(kept.row, self.settings))}\n".encode()
 
 
+def _changed_since(path: str, when: float) -> bool:
+    outer = containers.split(path)[0]
+    try:
+        # Not when it was modified: a file that is copied or moved here may bring that time along.
+        return not remote.is_url(outer) and os.stat(outer).st_ctime > when - _CLOCK
+    except (OSError, ValueError):
+        return True
+
+
 def cut(items: Iterable[Found | Rejected], size: int, settings: Settings) -> Iterator[Chunk]:
     """The items in chunks of so many."""
     packed: list[tuple] = []
@@ -138,7 +159,7 @@ def _pack(items: Sequence[tuple]) -> bytes:
 
 def _facts(kept: Kept) -> tuple:
     row = kept.row
-    if "segments" in row:
+    if row.get("segments") is not None:
         stretch = json.dumps(row["segments"])
     else:
         stretch = f"{row['audio']}\0{row.get('offset')}\0{row['duration'] if row.get('offset') is not None else ''}"
@@ -152,7 +173,7 @@ def _hash(text: str) -> int:
 
 def _paths(row: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The row with audio paths relative to the folder of the manifest, where they are to be."""
-    if "segments" in row:
+    if row.get("segments") is not None:
         return row | {"segments": [_paths(piece, settings) for piece in row["segments"]]}
     path = row["audio"]
     if path.startswith(os.path.join(settings.out, "")) or (settings.relative and os.path.isabs(path)):

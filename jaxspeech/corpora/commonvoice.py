@@ -174,11 +174,15 @@ def rows(
             continue
         where, content = line
         # One line at a time: no quote and no escape can make it swallow the next.
-        fields = (
-            content.split("\t")
-            if escape is None
-            else next(csv.reader([content], delimiter="\t", quoting=csv.QUOTE_NONE, escapechar=escape))
-        )
+        try:
+            fields = (
+                content.split("\t")
+                if escape is None
+                else next(csv.reader([content], delimiter="\t", quoting=csv.QUOTE_NONE, escapechar=escape))
+            )
+        except csv.Error as error:  # a carriage return within it, a field of megabytes
+            yield Rejected(where, "bad line", str(error))
+            continue
         if header is None:
             header = fields
             missing = [column for column in required if column not in header]

@@ -71,7 +71,7 @@ class DailyTalk:
             entry = json.loads(line)
             path = posixpath.normpath(entry["path"])
             duration = float(entry["duration"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             return Rejected(where, "bad line", f"no JSON object with path and duration ({error})")
         transcript = f"{posixpath.splitext(path)[0]}.json"
         if not self._tree.exists(transcript):
@@ -79,7 +79,7 @@ class DailyTalk:
         try:
             alignments = json.loads(self._tree.read(transcript))["alignments"]
             words = sorted((_word(item) for item in alignments), key=lambda word: word[1])
-        except (ValueError, KeyError, TypeError, UserError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
             return Rejected(where, "bad transcript", f"{transcript}: {error}")
         main = [word[:3] for word in words if word[3] == _MAIN]
         row: dict[str, Any] = {

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Writes wav.scp, text, utt2spk, spk2utt, utt2dur, and segments and utt2lang where there is need."""
     out = exports.folder(args.out)
-    account = exports.Account(out)
+    account = exports.Account(out, args.manifest, args.max_failed)
     rows = Rows(args.manifest)
     function = functools.partial(exports.locate, into=str(out / "audio") if args.extract else None)
     kept: dict[str, Located] = {}
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             continue
         account.keep(item.duration)
         kept[item.row["id"]] = item
-    totals = account.close(args.max_failed)
+    totals = account.close()
     _write(out, sorted(kept.values(), key=lambda item: item.row["id"].encode()))
     print(exports.summary(str(out), totals), file=sys.stderr)
     return totals | {"out": str(out)}

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.num_utts_per_shard < 1:
         raise UserError(f"--num-utts-per-shard is {args.num_utts_per_shard}; give 1 or more")
     out = exports.folder(args.out)
-    account = Account(out)
+    account = Account(out, args.manifest, args.max_failed)
     rows = Rows(args.manifest)
     order = _order(rows, account, args.shuffle)
     function = functools.partial(_sample, norm=args.text_norm, rate=args.sample_rate)
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             key, text, ending, content, seconds = item
             shards.add(key, text, ending, content)
             account.keep(seconds)
-    totals = account.close(args.max_failed)
+    totals = account.close()
     listed = shards.finish()
     print(f"{exports.summary(listed, totals)}; {len(shards.paths)} tars", file=sys.stderr)
     return totals | {"list": listed, "shards": [str(path) for path in shards.paths]}

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from jaxspeech.corpora import exports
 from jaxspeech.corpora.exports import Account, Located, Lost
 from jaxspeech.data import rows as manifest_rows
 from jaxspeech.data.rows import Rows
+from jaxspeech.errors import UserError
 
 # What a line of ours says of where its audio is; NeMo's line says it anew.
 _PLACES = ("audio", "segments", "offset", "duration", "channel", "text", "language")
@@ -30,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Writes DIR/<name of the manifest>.json, in the order of the manifest."""
     out = exports.folder(args.out)
-    account = Account(out)
+    account = Account(out, args.manifest, args.max_failed)
     rows = Rows(args.manifest)
     target = out / f"{pathlib.Path(args.manifest).stem}.json"
+    if os.path.realpath(target) == os.path.realpath(args.manifest):
+        raise UserError(f"--out={args.out}: {target} is the manifest that is read; choose another folder")
     into = str(out / "audio") if args.extract else None
     function = functools.partial(exports.locate, into=into, channels=False)
     ids: dict[str, str] = {}
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             account.keep(item.duration)
             ids[item.row["id"]] = item.where
             yield json.dumps(_line(item), ensure_ascii=False, allow_nan=False)
-        totals.update(account.close(args.max_failed))  # where too many failed, the file is not put in place
+        totals.update(account.close())  # where too many failed, the file is not put in place
 
     totals: dict[str, Any] = {}
     exports.write_lines(target, lines())

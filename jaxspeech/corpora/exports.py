@@ -22,7 +22,7 @@ from jaxspeech.data.record import Record
 from jaxspeech.data.rows import Row
 from jaxspeech.errors import UserError
 
-_FEW = 20  # so many failures stop nothing
+_FEW = 20  # fewer failures stop nothing
 _NO_NAME = re.compile(r"(^|/)\.|^/|//|/$|[\x00-\x1f\x7f#\\]")
 _LINE_ENDS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 _MAGIC = {
@@ -69,8 +69,13 @@ class Lost:
 class Account:
     """Every utterance ends as kept or failed(reason); the latter are listed in OUT/rejected.jsonl."""
 
-    def __init__(self, out: pathlib.Path):
-        self._path = out / "rejected.jsonl"
+    def __init__(self, out: pathlib.Path, manifest: str, max_failed: float):
+        """Raises `UserError` if the list would replace the manifest, or `max_failed` is no share."""
+        if not 0 <= max_failed <= 1:
+            raise UserError(f"--max-failed={max_failed:g}: it is a share, between 0 and 1")
+        self._path, self._max_failed = out / "rejected.jsonl", max_failed
+        if os.path.realpath(self._path) == os.path.realpath(manifest):
+            raise UserError(f"--out={out}: {self._path} is the manifest that is read; choose another folder")
         self._lines: list[str] = []
         self._failed: collections.Counter[str] = collections.Counter()
         self._first: Lost | None = None
@@ -86,10 +91,11 @@ class Account:
         self._failed[lost.reason] += 1
         self._lines.append(json.dumps({"kind": "failed"} | dataclasses.asdict(lost), ensure_ascii=False))
 
-    def close(self, max_failed: float) -> dict[str, Any]:
+    def close(self) -> dict[str, Any]:
         """Writes the list of what was lost. Returns {"read", "kept", "filtered", "failed", "hours"}.
 
-        Raises `UserError` if nothing was kept, or more than the share `max_failed` was lost.
+        Raises `UserError` if nothing was kept, or more than the share `max_failed` was lost: at 0 anything, else 20 at
+        least.
         """
         failed = self._failed.total()
         read = self._kept + failed
@@ -97,10 +103,11 @@ class Account:
             write_lines(self._path, self._lines)
         else:
             self._path.unlink(missing_ok=True)
-        if not self._kept or (failed >= _FEW and failed > max_failed * read):
+        enough = failed >= (_FEW if self._max_failed else 1)
+        if not self._kept or (enough and failed > self._max_failed * read):
             assert self._first is not None
             first = f"{self._first.where}: {self._first.reason} ({self._first.detail})"
-            allowed = f", more than --max-failed={max_failed:g} allows" if self._kept else ""
+            allowed = f", more than --max-failed={self._max_failed:g} allows" if self._kept else ""
             raise UserError(f"{failed} of {read} utterances failed{allowed}; the first is {first}; all: {self._path}")
         totals = {"read": read, "kept": self._kept, "filtered": {}, "failed": dict(sorted(self._failed.items()))}
         return totals | {"hours": round(self._seconds / 3600, 6)}
@@ -118,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def folder(path: str) -> pathlib.Path:
     """The folder of an export, made where it is missing. Raises `UserError` if it cannot be written."""
-    out = pathlib.Path(path).absolute()
+    out = pathlib.Path(os.path.abspath(path))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -153,6 +160,8 @@ def locate(row: Row, *, into: str | None, stretches: bool = True, channels: bool
     try:
         ending, content = encode(record)
         target = pathlib.Path(into, f"{record.id}.{ending}")
+        if not _same_or_new(target, content):
+            return Lost(row.where, "another file is there", f"{target} is not what would be written; see to it")
         write_bytes(target, content)
     except AudioError as error:
         return Lost(row.where, error.reason, error.detail)
@@ -218,6 +227,14 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _same_or_new(path: pathlib.Path, content: bytes) -> bool:
+    """Whether writing this content destroys nothing: a source may lie where an export goes."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except FileNotFoundError:
+        return True
 
 
 def write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:

@@ -6,13 +6,16 @@ Noises and impulse responses have no texts: without them any folder of audio bec
 """
 
 import argparse
+import errno
 import os
+import stat
 from collections.abc import Iterator
 
 from jaxspeech.corpora.source import Found, Official, Rejected
 from jaxspeech.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".w64", ".caf", ".rf64")
+_FOREIGN = (".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm")  # audio that libsndfile does not read
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -71,6 +74,7 @@ class AudioFolder:
         self._root, self._texts = os.path.abspath(folder), os.path.abspath(texts or folder)
         self._suffix, self._by_folder, self._language = text_suffix, by_folder, language
         self.empty_text = no_text
+        self.notes: dict[str, int] = {}
 
     def splits(self) -> list[str]:
         if not self._by_folder:
@@ -79,7 +83,18 @@ class AudioFolder:
             found = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
         if not found:
             raise UserError(f"{self._root} has no folders that could be splits; leave out --by-folder")
+        self._note_what_is_in_no(found)
         return found
+
+    def _note_what_is_in_no(self, splits: list[str]) -> None:
+        loose = sum(os.path.splitext(name)[1].lower() in SUFFIXES for name in os.listdir(self._root))
+        if loose:
+            self.notes[f"audio files directly in {self._root}, in no split"] = loose
+        with os.scandir(self._texts) as entries:
+            folders = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        lonely = len({*folders} - {*splits})
+        if lonely:
+            self.notes[f"folders in {self._texts} without one of audio"] = lonely
 
     def official(self, split: str) -> Official | None:
         return None
@@ -93,10 +108,12 @@ class AudioFolder:
             stem, suffix = os.path.splitext(path)
             if suffix.lower() in SUFFIXES:
                 yield self._utterance(path, stem)
-            elif self.empty_text:
-                continue
-            elif suffix == self._suffix and self._texts == self._root and not self._has_audio(stem):
-                yield Rejected(os.path.join(self._root, path), "text without audio", f"no {stem}.wav, .flac, …")
+            elif suffix.lower() in _FOREIGN and (self.empty_text or not os.path.lexists(self._text_of(stem))):
+                yield Rejected(os.path.join(self._root, path), "corrupt audio", f"{suffix} is not read; make it .flac")
+            elif path.endswith(self._suffix) and self._texts == self._root and not self.empty_text:
+                stem = path.removesuffix(self._suffix)
+                if not self._has_audio(stem):
+                    yield Rejected(os.path.join(self._root, path), "text without audio", f"no {stem}.wav, .flac, …")
         if self._texts != self._root:
             yield from self._lonely_texts(begin)
 
@@ -111,7 +128,7 @@ class AudioFolder:
                 yield Rejected(os.path.join(self._texts, path), "text without audio", f"none under {self._root}")
 
     def _utterance(self, path: str, stem: str) -> Found | Rejected:
-        audio, text = os.path.join(self._root, path), os.path.join(self._texts, stem + self._suffix)
+        audio, text = os.path.join(self._root, path), self._text_of(stem)
         try:
             words = "" if self.empty_text else _read(text)
         except FileNotFoundError:
@@ -123,12 +140,17 @@ class AudioFolder:
         row = {"id": stem.replace(os.sep, "/"), "audio": audio, "text": " ".join(words.split())}
         return Found(audio, row | ({"language": self._language} if self._language else {}))
 
+    def _text_of(self, stem: str) -> str:
+        return os.path.join(self._texts, stem + self._suffix)
+
     def _has_audio(self, stem: str) -> bool:
         base = os.path.join(self._root, stem)
         return any(os.path.lexists(base + suffix) or os.path.lexists(base + suffix.upper()) for suffix in SUFFIXES)
 
 
 def _read(path: str) -> str:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a named pipe would wait for ever
+        raise OSError(errno.EINVAL, "it is no file")
     with open(path, "rb") as file:
         return file.read().removeprefix(_BOM).decode("utf-8")
 

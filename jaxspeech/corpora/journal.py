@@ -52,14 +52,15 @@ class Journal:
         """Opens a journal, or begins one. Raises `UserError` if that cannot be."""
         self._entries = journal.Journal(path)
 
-    def get(self, chunk: int, key: str) -> Checked | None:
-        """What was found for a chunk, if the same went in."""
+    def get(self, chunk: int, key: str) -> tuple[Checked | None, float]:
+        """What was found for a chunk, if the same went in, and the time (seconds since 1970) when it was begun."""
         entry = self._entries.get(chunk, key)
-        return None if entry is None else _checked(entry)
+        return (None, 0.0) if entry is None else (_checked(entry), entry.told.get("began", 0.0))
 
-    def put(self, chunk: int, key: str, checked: Checked) -> None:
+    def put(self, chunk: int, key: str, checked: Checked, began: float) -> None:
         """Adds an entry, which counts instead of an earlier one for its chunk."""
         told = {"read": checked.read, "failed": checked.failed, "again": checked.again, "lines": len(checked.lines)}
+        told |= {"began": began}
         self._entries.put(chunk, key, checked.lines + checked.facts.tobytes(), told)
 
     def chunk(self, number: int) -> Checked:
@@ -68,6 +69,10 @@ class Journal:
 
     def close(self) -> None:
         self._entries.close()
+
+    def remove(self) -> None:
+        """Closes it for good: the work is done."""
+        self._entries.remove()
 
 
 def _checked(entry: Entry) -> Checked:

@@ -107,6 +107,8 @@ class _Text:
                     size *= 2  # so that a long element is not parsed again for each of its blocks
                     continue
                 raise UserError(f"{self._path}:{self.line}: not valid JSON ({error.msg}); correct it") from error
+            except ValueError as error:  # a number of thousands of digits
+                raise UserError(f"{self._path}:{self.line}: not valid JSON ({error}); correct it") from error
             except RecursionError as error:
                 raise UserError(f"{self._path}:{self.line}: not valid JSON (nested too deeply)") from error
 

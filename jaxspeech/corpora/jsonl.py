@@ -14,6 +14,7 @@ from typing import Any
 from jaxspeech.corpora.source import Found, Notes, Official, Rejected
 from jaxspeech.corpora.text_lines import BOM_SKIPPED, CRLF_SKIPPED
 from jaxspeech.data import record
+from jaxspeech.data.lines import refuse_pipe
 from jaxspeech.errors import UserError
 
 # Our key → what other tools call it; the first that is there counts.
@@ -48,9 +49,6 @@ def source(args: argparse.Namespace) -> "JsonLines":
         if not equals or not os.path.isabs(old):
             raise UserError(f"--moved={pair}: give OLD=NEW, where OLD is the beginning of absolute paths")
         moved.append((old, os.path.abspath(new)))
-    for file in args.files:  # the manifest of a split would replace the file that it is read from
-        if os.path.realpath(os.path.dirname(file) or ".") == os.path.realpath(args.out) and file.endswith(".jsonl"):
-            raise UserError(f"{file} lies in --out={args.out} and would be overwritten; give another folder")
     return JsonLines(args.files, root=args.root, moved=moved)
 
 
@@ -59,6 +57,7 @@ class JsonLines:
 
     Attributes:
         notes: what was odd but harmless, and how often.
+        lists: the files, which `prepare` must not write over.
     """
 
     name = "jsonl"
@@ -72,6 +71,7 @@ class JsonLines:
                 raise UserError(f"{file} and {self._files[name]} would both be split {name!r}; prepare them one by one")
             _refuse_other_forms(file)
             self._files[name] = file
+        self.lists = list(self._files.values())
         self._root, self._moved = root, moved or []
         self.notes = Notes()
 
@@ -105,7 +105,7 @@ class JsonLines:
             alias = _OURS.get(key)
             if alias is not None and value is not None and alias <= best.get(alias[0], alias):
                 best[alias[0]] = alias
-        if "segments" in row:
+        if row.get("segments") is not None:
             best.pop("audio", None)
         for ours, alias in best.items():
             name = ALIASES[ours][alias[1]]
@@ -161,6 +161,7 @@ def _named(path: str, row: dict[str, Any]) -> str:
 
 
 def _refuse_other_forms(file: str) -> None:
+    refuse_pipe(file)
     try:
         with open(file, "rb") as opened:
             head = opened.read(4096).removeprefix(_BOM).lstrip()

@@ -78,7 +78,7 @@ class Mls:
                     yield line
                 else:
                     handles.setdefault(line[1].strip(), line[0])
-        ending = ""
+        endings = [".opus", ".flac"]
         for line in tree.lines(f"{folder}/transcripts.txt"):
             if isinstance(line, Rejected):
                 if handles is None:
@@ -93,9 +93,9 @@ class Mls:
                 yield Rejected(where, "bad line", f"it begins with {name[:40]!r}, no name like 6892_10049_000000")
                 continue
             place = f"{folder}/audio/{parts[0]}/{parts[1]}/{name}"
-            if not ending:
-                ending = ".opus" if tree.exists(f"{place}.opus") else ".flac"
-            row = {"id": name, "audio": tree.audio(place + ending), "text": text.strip(), "speaker": parts[0]}
+            if not tree.exists(place + endings[0]) and tree.exists(place + endings[1]):
+                endings.reverse()
+            row = {"id": name, "audio": tree.audio(place + endings[0]), "text": text.strip(), "speaker": parts[0]}
             yield Found(where, row | ({"language": self._code()} if self._code() else {}))
         for name, where in (handles or {}).items():
             yield Rejected(where, "no transcript", f"{name} is not in {folder}/transcripts.txt")

@@ -68,6 +68,11 @@ class Moshi:
     channels: Literal["both", "main", "each"] = "both"
     name: str = "moshi"
 
+    @property
+    def lists(self) -> list[str]:
+        """What `prepare` must not write over."""
+        return list(self.files.values())
+
     def splits(self) -> list[str]:
         return list(self.files)
 
@@ -101,7 +106,7 @@ class Moshi:
             failed = os.path.exists(f"{transcript}.err")
             yield Rejected(where, "no transcript", f"{transcript}" + (" (annotating it failed)" if failed else ""))
             return
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             yield Rejected(where, "bad transcript", f"{transcript}: {error}")
             return
         row: dict[str, Any] = {"id": os.path.splitext(path)[0].lstrip("./"), "audio": audio}

@@ -23,6 +23,11 @@ from jaxspeech.errors import UserError
 _SOME_CLIPPED = 0.001  # share of samples at full scale that is worth a word
 
 
+def paths(folder: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:
+    """The manifest of a split and the list of what is not in it."""
+    return folder / f"{split}.jsonl", folder / f"{split}.rejected.jsonl"
+
+
 def write(
     folder: pathlib.Path, split: str, chunks: Iterable[Checked], facts: np.ndarray, settings: Settings
 ) -> dict[str, Any]:
@@ -40,8 +45,8 @@ def write(
     examples: dict[str, str] = {}
     kept = np.zeros(len(facts), bool)
     read = place = 0
-    paths = [folder / f"{split}.jsonl", folder / f"{split}.rejected.jsonl"]
-    temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    targets = paths(folder, split)
+    temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in targets]
     try:
         with open(temporary[0], "wb") as manifest, open(temporary[1], "wb") as rejects:
             for chunk in chunks:
@@ -73,17 +78,17 @@ def write(
         known = int(kept.sum()) + counts["filtered"].total() + counts["failed"].total()
         assert place == len(facts), f"{place} lines and {len(facts)} facts"
         assert read == known, f"the ledger does not add up: {read} read, {known} known"
-        os.replace(temporary[1], paths[1])
+        os.replace(temporary[1], targets[1])
         if found["kept"]:
-            os.replace(temporary[0], paths[0])
+            os.replace(temporary[0], targets[0])
         else:  # a manifest without records is none
-            paths[0].unlink(missing_ok=True)
+            targets[0].unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{paths[0]} cannot be written: {error.strerror}; is there space and permission?") from error
+        raise UserError(f"{targets[0]} cannot be written: {error.strerror}; is there space and permission?") from error
     finally:
         for path in temporary:
             path.unlink(missing_ok=True)
-    return found | {"manifest": str(paths[0]), "rejected": str(paths[1])}
+    return found | {"manifest": str(targets[0]), "rejected": str(targets[1])}
 
 
 def rejects(chunk: Checked) -> Iterator[dict[str, Any]]:

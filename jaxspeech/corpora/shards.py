@@ -164,7 +164,7 @@ def _write(
                 first.setdefault(entry["reason"], f"{entry['id']}: {entry['detail']}")
             read += place.last - place.first
             bar.update(place.last - place.first)
-            enough = failed.total() >= _MIN_FAILURES and failed.total() > max_failed * read
+            enough = failed.total() >= (_MIN_FAILURES if max_failed else 1) and failed.total() > max_failed * read
             if enough or failed.total() == len(source):
                 reason, most = failed.most_common(1)[0]
                 raise UserError(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from jaxspeech.corpora import text_lines
 from jaxspeech.corpora.source import Found, Notes, Official, Rejected
+from jaxspeech.data.lines import refuse_pipe
 from jaxspeech.errors import UserError
 
 _KEYS = ("audio", "text", "id", "duration", "offset", "end", "speaker", "language", "translation")
@@ -65,6 +66,7 @@ def source(args: argparse.Namespace) -> "Table":
     """The tables as a source. Raises `UserError` for a column or file that is not there."""
     files: dict[str, str] = {}
     for file in args.files:
+        refuse_pipe(file)
         name = os.path.basename(file).removesuffix(".gz")
         split = os.path.splitext(name)[0]
         if split in files:
@@ -210,6 +212,8 @@ class Dialect:
         try:
             return next(csv.reader([line], delimiter=self.delimiter, strict=True))
         except csv.Error as error:
+            if "new-line character" in str(error):
+                raise _Bad("bad line", "a carriage return stands within it; lines end with LF or CR LF") from error
             if "unexpected end of data" in str(error):
                 raise _Bad(_UNCLOSED, "a field begins with a quote that does not end on its line") from error
             raise _Bad(_MISPLACED, "within a quoted field, a quote is written twice") from error
@@ -225,6 +229,9 @@ class _Bad(Exception):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 def _cells(dialect: Dialect, line: bytes, width: int) -> list[str] | _Bad:

@@ -34,12 +34,14 @@ class Sample:
         key: what their names begin with.
         audio: names of the members that are audio.
         texts: content of the members that are text or JSON, by ending, in lower case.
+        odd: what is wrong with the name of its only member; "": nothing.
     """
 
     tar: str
     key: str
     audio: list[str] = dataclasses.field(default_factory=list)
     texts: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    odd: str = ""
 
     def text(self, ending: str) -> str:
         """The content of a member; raises `Unusable`."""
@@ -119,6 +121,8 @@ class TarShards:
     def _sample(self, sample: Sample, members: dict[str, int]) -> Found | Rejected:
         where = f"{os.path.basename(sample.tar)}#{sample.audio[0] if sample.audio else sample.key}"
         try:
+            if sample.odd:
+                raise Unusable("no usable name", sample.odd)
             if not sample.audio:
                 endings = ", ".join(sample.texts)
                 raise Unusable("no audio", f"no audio stands next to {sample.key} ({endings})")
@@ -153,6 +157,9 @@ def samples(path: str, split_name: Callable[[str], tuple[str, str]], texts: tupl
                 continue
             key, ending = split_name(name)
             if ending not in AUDIO and ending not in texts:
+                if name.rpartition(".")[2].lower() in AUDIO:
+                    odd = f"{name} counts as {ending!r} of {key!r}, for the first dot ends the key; rename it"
+                    yield Sample(path, key, [name], odd=odd)
                 continue
             if sample is None or key != sample.key:
                 if sample is not None:

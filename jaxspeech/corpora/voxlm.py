@@ -83,7 +83,7 @@ class VoxLM:
         if "timestamps" in entry:
             try:
                 row["words"] = [_word(stamp) for stamp in entry["timestamps"]]
-            except (TypeError, KeyError, ValueError) as error:
+            except (TypeError, KeyError, ValueError, OverflowError) as error:
                 return Rejected(where, "bad words", f"{type(error).__name__}: {error}")
         return Found(where, row | {key: value for key, value in entry.items() if key not in (*row, "timestamps")})
 

@@ -124,7 +124,7 @@ class _Describe:
     def _json(self, sample: Sample) -> dict[str, Any]:
         try:
             content = json.loads(sample.text("json"))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise Unusable("bad JSON", f"{sample.key}.json: {error}") from error
         if not isinstance(content, dict):
             raise Unusable("bad JSON", f"{sample.key}.json is no object")

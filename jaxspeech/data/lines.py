@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -51,6 +52,16 @@ def scan(file: Any, path: str) -> "tuple[np.ndarray, np.ndarray, hashlib._Hash]"
     starts = np.frombuffer(offsets, np.int64)
     _refuse_duplicates(path, starts, np.frombuffer(hashes, np.int64))
     return starts, np.frombuffer(durations, np.float64), digest
+
+
+def refuse_pipe(path: str) -> None:
+    """Raises `UserError` for what can be read only once: we read a list first to check it, then to work on it."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # whoever opens it tells what is wrong
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path} is a pipe or device, which can be read only once; write it to a file first")
 
 
 def _lines(file: Any, digest: Any) -> Iterator[bytes]:
@@ -135,7 +146,7 @@ def _to_row(record: Record) -> dict[str, Any]:
 
 def _relative(row: dict[str, Any], folder: str) -> dict[str, Any]:
     """The row with absolute audio paths under `folder` made relative to it."""
-    if "segments" in row:
+    if row.get("segments") is not None:
         return row | {"segments": [_relative(piece, folder) for piece in row["segments"]]}
     path = row.get("audio")
     if isinstance(path, str) and os.path.isabs(path) and path.startswith(os.path.join(folder, "")):

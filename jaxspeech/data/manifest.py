@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxspeech.data import audio, record, remote, sidecar
-from jaxspeech.data.lines import line_number, scan, write_manifest
+from jaxspeech.data.lines import line_number, refuse_pipe, scan, write_manifest
 from jaxspeech.data.record import Record, Segment
 from jaxspeech.errors import UserError
 
@@ -72,6 +72,7 @@ class Manifest:
         """
         name = os.fspath(path)
         if not remote.is_url(name):
+            refuse_pipe(name)
             name = os.path.abspath(name)
             return cls._open(name, os.path.dirname(name))
         try:
@@ -235,7 +236,7 @@ class Collection:
         parts = []
         taken: set[str] = set()
         for name, path, weight in _entries(spec, key):
-            if not remote.is_url(path) and not os.path.isfile(path):
+            if not remote.is_url(path) and not os.path.exists(path):
                 raise UserError(
                     f"{key}: manifest {os.path.abspath(path)} does not exist; give the path of a .jsonl file"
                 )

@@ -119,11 +119,11 @@ def check(row: dict[str, Any]) -> float | None:
     duration = row.get("duration")
     if duration is not None and not (_number(duration) and duration > 0):
         raise ValueError(_wrong(row, "duration", "a finite number of seconds above 0"))
-    if "segments" in row:
+    if row.get("segments") is not None:
         duration = _check_segments(row, duration)
     else:
         _check_stretch(row, "")
-    if "words" in row:
+    if row.get("words") is not None:
         _check_words(row["words"])
     for key in _STRINGS:
         value = row.get(key)
@@ -135,7 +135,7 @@ def check(row: dict[str, Any]) -> float | None:
 def build(row: dict[str, Any], duration: float, folder: str) -> Record:
     """The record of a checked line. Relative paths are taken from `folder`."""
     channel = row.get("channel")
-    if "segments" in row:
+    if row.get("segments") is not None:
         segments = tuple(
             _segment(piece, piece.get("duration"), channel, float(piece.get("gap") or 0.0), folder)
             for piece in row["segments"]
@@ -199,7 +199,7 @@ def _check_characters(text: str) -> None:
 
 def _check_segments(row: dict[str, Any], duration: float | None) -> float | None:
     segments = row["segments"]
-    if "audio" in row or "offset" in row:
+    if row.get("audio") is not None or row.get("offset") is not None:
         raise ValueError("it has both 'segments' and 'audio' or 'offset'; keep 'segments' alone")
     if type(segments) is not list or not segments:
         raise ValueError(_wrong(row, "segments", "a non-empty list of objects"))

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxspeech.data import audio, record
+from jaxspeech.data.lines import refuse_pipe
 from jaxspeech.data.record import Record
 from jaxspeech.errors import UserError
 
@@ -66,6 +67,7 @@ class Rows:
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.path.abspath(os.fspath(path))
         self.name = os.path.basename(self.path)
+        refuse_pipe(os.fspath(path))
         self._descriptor: int | None = None
         begins, numbers = array.array("q"), array.array("q")
         position = 0
@@ -197,7 +199,7 @@ def _work(function: Callable[[Row], _Result], rows: Rows, places: np.ndarray) ->
 
 def _absolute(row: dict[str, Any], folder: str) -> dict[str, Any]:
     """The row with absolute audio paths."""
-    if "segments" in row:
+    if row.get("segments") is not None:
         return row | {"segments": [_absolute(piece, folder) for piece in row["segments"]]}
     path = row["audio"]
     return row if "://" in path else row | {"audio": os.path.normpath(os.path.join(folder, path))}

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     manifests = [Rows(path) for path in args.manifests]
     first = pathlib.Path(manifests[0].path)
     out = pathlib.Path(args.out) if args.out else first.with_suffix(".html")
+    if os.path.realpath(out) in {os.path.realpath(manifest.path) for manifest in manifests}:
+        raise UserError(f"--out {out} is the manifest that is read; give the page another name")
     found = inspect(manifests, args.tokenizer, args.sample, args.seed, args.processes)
     write_page(out, render(found), "page")
     print(table(found))

@@ -7,6 +7,7 @@ import pytest
 
 from jaxspeech.corpora import jsonl
 from jaxspeech.corpora.jsonl import JsonLines
+from jaxspeech.corpora.preparation import prepare
 from jaxspeech.corpora.source import Found, Rejected
 from jaxspeech.errors import UserError
 
@@ -126,10 +127,10 @@ def test_other_forms_of_files_are_refused_by_name(tmp_path):
 
 def test_a_file_is_not_overwritten_by_its_own_manifest(listed, tmp_path):
     listed.touch()
-    args = argparse.Namespace(files=[str(listed)], root=None, moved=[], out=str(tmp_path / "x" / ".."))
+    args = argparse.Namespace(files=[str(listed)], root=None, moved=[])
     (tmp_path / "x").mkdir()
     with pytest.raises(UserError, match="would be overwritten"):
-        jsonl.source(args)
-    args.out, args.moved = str(tmp_path / "out"), ["old"]
+        prepare(jsonl.source(args), tmp_path / "x" / "..")
+    args.moved = ["old"]
     with pytest.raises(UserError, match="give OLD=NEW"):
         jsonl.source(args)

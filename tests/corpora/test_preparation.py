@@ -233,7 +233,7 @@ def test_several_processes_write_what_one_does(tmp_path):
 
 RUN = """
     import json, pathlib, sys, time
-    from jaxspeech.corpora import checks
+    from jaxspeech.corpora import checks, chunks
     from jaxspeech.corpora.jsonl import JsonLines
     from jaxspeech.corpora.preparation import prepare
 
@@ -241,8 +241,13 @@ RUN = """
         print(read, flush=True)
         time.sleep(float(sys.argv[3]))
 
-    found = prepare(JsonLines([sys.argv[1]]), sys.argv[2], processes=1, decode=True, progress=told)
-    print(json.dumps(found))
+    def noted(where, *rest):
+        examined.append(where)
+        return checks.examine(where, *rest)
+
+    examined, chunks.examine = [], noted
+    prepare(JsonLines([sys.argv[1]]), sys.argv[2], processes=1, decode=True, progress=told)
+    print(json.dumps(examined))
 """
 
 
@@ -272,10 +277,10 @@ def test_killed_at_any_time_it_goes_on_and_writes_the_same_bytes(tmp_path):
         done = journal.stat().st_size
         with open(journal, "ab") as file:  # as a kill in the middle of an entry leaves it
             file.write(b'{"chunk": 99, "key": "half')
-    # What is known is not read again: files that went away since are not missed, those that had failed are tried.
-    for i in range(32):
-        os.remove(rows[i]["audio"])
-    start("killed", 0).communicate(timeout=60)
+    # What is known is not read again, what had failed is tried.
+    examined = json.loads(start("killed", 0).communicate(timeout=60)[0].splitlines()[-1])
+    assert not {f"{listed}:{line}" for line in range(1, 33)} & set(examined)
+    assert len(examined) < 400
     for name in ("train.jsonl", "train.rejected.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert len(rejects(tmp_path / "killed", "train")) == 3
