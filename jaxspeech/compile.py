@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -99,18 +100,6 @@ def device_memory(config: ConfigDict) -> int | None:
     return int(limit * _HEADROOM) if limit else None
 
 
-def _fit_accumulation(compile_with: Callable[[int], Compiled], rows: int, limit: int | None) -> tuple[int, Compiled]:
-    """The fewest micro-batches with which the largest shape fits, and that shape compiled."""
-    accumulate = 1
-    while True:
-        compiled = compile_with(accumulate)
-        if limit is None or compiled.memory_bytes <= limit:
-            return accumulate, compiled
-        if accumulate >= rows:
-            raise UserError(_too_little(compiled.memory_bytes, limit))
-        accumulate *= 2
-
-
 def fit_batch_seconds(config: ConfigDict, task: Task, lengths: Lengths, mesh: Mesh) -> float:
     """Seconds of audio in a global batch with which the longest utterances fill the devices without micro-batches.
 
@@ -160,7 +149,18 @@ def compile_all(
 
     Args:
         say: is told how far it is.
+
+    Raises:
+        UserError: `config.train.accumulate` is more than there are rows, or not even one row fits.
     """
+    wanted = config.train.accumulate
+    rows, devices = max(shape.rows for shape in shapes), math.prod(mesh.shape[axis] for axis in sharding.ROWS)
+    most = -(-rows // devices)
+    if wanted > most:
+        raise UserError(
+            f"config.train.accumulate = {wanted}: a batch has {rows} rows for {devices} device{'s' * (devices > 1)}, "
+            f"some micro-batches would be empty; give {most} or less, 0 to have it fitted, or larger batches"
+        )
     done: list[Shape] = []
     say(f"compiling {len(shapes)} shape{'s' * (len(shapes) > 1)}")
 
@@ -171,13 +171,22 @@ def compile_all(
         say(f"compiled {len(done)} of {len(shapes)} shapes")
         return compiled
 
-    biggest = largest(shapes)
-    if config.train.accumulate:
-        accumulate, known = config.train.accumulate, {}
-    else:
-        accumulate, first = _fit_accumulation(lambda n: compile_with(n, biggest), biggest.rows, device_memory(config))
-        known = {biggest: first}
-    rest = [shape for shape in shapes if shape not in known]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA compiles without the GIL
-        known |= dict(zip(rest, pool.map(lambda shape: compile_with(accumulate, shape), rest)))
-    return accumulate, [known[shape] for shape in shapes]
+    limit = None if wanted else device_memory(config)
+    # The likeliest to be too large goes first, alone; the others after it, for attention may ask more of fewer rows.
+    first = largest(shapes)
+    order = [[first], [shape for shape in shapes if shape != first]]
+    accumulate = wanted or 1
+    while True:
+        known: dict[Shape, Compiled] = {}
+        del done[:]
+        for some in order:
+            with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA compiles without the GIL
+                known |= dict(zip(some, pool.map(functools.partial(compile_with, accumulate), some)))
+            worst = max(known.values(), key=lambda compiled: compiled.memory_bytes)
+            if limit is not None and worst.memory_bytes > limit:
+                break
+        else:
+            return accumulate, [known[shape] for shape in shapes]
+        if accumulate >= worst.shape.rows:
+            raise UserError(_too_little(worst.memory_bytes, limit))
+        accumulate *= 2

@@ -10,7 +10,8 @@ import math
 import os
 import pathlib
 import runpy
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -140,6 +141,14 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"{path}: {_first_line(error)}") from error
     except (AttributeError, TypeError, SyntaxError) as error:  # ml_collections names the key and the nearest one
         raise UserError(f"{path}: {_first_line(error)}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        line = f":{lines[-1]}" if lines else ""
+        raise UserError(f"{path}{line}: {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: get_config() returns {config!r}, not the config; does it end with `return config`?")
     for word in overrides:
         name, equals, value = word.removeprefix("--config.").partition("=")
         if not word.startswith("--config.") or not equals:
@@ -153,18 +162,24 @@ def override(config: ConfigDict, name: str, text: str) -> None:
     section, _, key = name.rpartition(".")
     keys = dict(flatten(config))
     if name not in keys:
-        near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
+        usual = _ELSEWHERE.get(key, "")
+        near = [known for known in keys if usual and known.endswith(f".{usual}")][:1]
+        near = near or difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
         hint = f"did you mean --config.{near[0]}?" if near else f"the sections are: {', '.join(sorted(config.keys()))}"
         raise UserError(f"no config key {name!r}; {hint}")
     target = config
     for part in section.split(".") if section else []:
         target = target[part]
-    value = _convert(name, text, keys[name])
+    old = keys[name]
+    if isinstance(old, str) and text.lstrip()[:1] in ("{", "["):  # a file may have set what else takes JSON too
+        old = dict(flatten(base(config.task))).get(name, old)
+    value = _convert(name, text, old)
     try:
         with target.unlocked():
             target[key] = value
     except TypeError:
-        raise UserError(f"--config.{name}={text}: a list such as [1, 2] is needed (it is {keys[name]!r} now)") from None
+        kind = "a mapping" if isinstance(keys[name], Mapping) else "a list such as [1, 2]"
+        raise UserError(f"--config.{name}={text}: {kind} is needed (it is {keys[name]!r} now)") from None
 
 
 def _convert(name: str, text: str, old: Any) -> Any:
@@ -232,6 +247,16 @@ def _leaves(tree: dict[str, Any], known: dict[str, Any], prefix: str = "") -> It
             yield name, value
 
 
+_ELSEWHERE = {  # names that other trainers give to our keys
+    "lr": "learning_rate",
+    "batch_size": "batch_rows",
+    "epochs": "steps",
+    "max_epochs": "steps",
+    "max_steps": "steps",
+    "warmup": "warmup_steps",
+    "accumulate_grad_batches": "accumulate",
+    "gradient_accumulation_steps": "accumulate",
+}
 _CHOICES = {
     "data.batching": ("buckets", "packed"),
     "optim.name": ("schedule_free_adamw", "adamw"),
@@ -279,6 +304,10 @@ def validate(config: ConfigDict, *, training: bool = True) -> None:
             and not name.startswith("mesh.")
         ):
             raise UserError(f"config.{name} = {value}: it must not be negative")
+    if config.data.max_failed > 1:
+        raise UserError(f"config.data.max_failed = {config.data.max_failed}: it is a share, from 0 to 1")
+    if config.seed >= 2**63:
+        raise UserError(f"config.seed = {config.seed}: it must be less than 2**63")
     if config.data.min_seconds >= config.data.max_seconds:
         raise UserError(
             f"config.data.min_seconds = {config.data.min_seconds} leaves nothing below "
@@ -318,7 +347,8 @@ def _validate_augmentation(section: ConfigDict, training: bool) -> None:
             if part.get(share, 0) > 1:
                 raise UserError(f"{key}.{share} = {part[share]}: it must be from 0 to 1")
         for pair in ("snr_db", "initial_snr_db"):
-            if pair in part and not (len(part[pair]) == 2 and part[pair][0] <= part[pair][1]):
+            numbers = all(isinstance(bound, int | float) for bound in part.get(pair, ()))
+            if pair in part and not (numbers and len(part[pair]) == 2 and part[pair][0] <= part[pair][1]):
                 raise UserError(f"{key}.{pair} = {part[pair]}: it must be two numbers of dB, the lower one first")
         if training and part.probability and "manifest" in part:
             if not part.manifest and name != "babble":

@@ -4,7 +4,9 @@ Started again on the same DIR it goes on exactly where it was.
 """
 
 import argparse
+import os
 import sys
+import traceback
 
 from jaxspeech.errors import EXIT_REQUEUE, run_or_explain
 
@@ -23,7 +25,27 @@ def main() -> None:
     )
     parser.add_argument("--config.SECTION.KEY", dest="_", metavar="VALUE", help="set a key of the config")
     args, overrides = parser.parse_known_args()
-    sys.exit(run_or_explain(lambda: _train(args, overrides)))
+    code = 1
+    try:
+        code = run_or_explain(lambda: _train(args, overrides))
+    finally:
+        if code not in (0, EXIT_REQUEUE):
+            _leave_the_others(code)
+    sys.exit(code)
+
+
+def _leave_the_others(code: int) -> None:
+    """Ends a process of several that has failed, at once: the others are in a collective, and would be waited for."""
+    if "jax" not in sys.modules:
+        return
+    import jax
+
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> int:

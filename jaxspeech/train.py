@@ -28,10 +28,9 @@ from jaxspeech.checkpoint.store import Checkpoints
 from jaxspeech.compile import compile_all, fit_batch_seconds, specify
 from jaxspeech.data import pipeline
 from jaxspeech.data.ledger import Ledger
-from jaxspeech.data.manifest import Collection
 from jaxspeech.data.shapes import Lengths
 from jaxspeech.errors import EXIT_REQUEUE, UserError
-from jaxspeech.evaluation.evaluate import Evaluator
+from jaxspeech.evaluation.evaluate import Evaluator, evaluation_sets
 from jaxspeech.observe.compilations import CompilationCounter
 from jaxspeech.observe.metrics import Writer
 from jaxspeech.observe.profile import Profiler
@@ -56,7 +55,7 @@ def train(config: ConfigDict, workdir: str, *, profile: str = "") -> int:
     keep_freed_memory()
     distributed.initialize()
     jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
-    folder = pathlib.Path(workdir).absolute()
+    folder = restore.make_workdir(workdir)
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         preemption = stack.enter_context(Preemption())
@@ -67,7 +66,13 @@ def train(config: ConfigDict, workdir: str, *, profile: str = "") -> int:
         run = _Run(config, folder, prepared, checkpoints, mesh, preemption, state, frozen, meta)
         run.writer = stack.enter_context(
             contextlib.closing(
-                Writer(folder, config.log, resume_step=run.step if run.saved >= 0 else -1, config=config.to_dict())
+                Writer(
+                    folder,
+                    config.log,
+                    resume_step=run.step if run.saved >= 0 else -1,
+                    evaluated=run.evaluated,
+                    config=config.to_dict(),
+                )
             )
         )
         run.progress = stack.enter_context(
@@ -91,8 +96,9 @@ def _fitted(config: ConfigDict, folder: pathlib.Path, task: Task, lengths: Lengt
     if not kept.exists():
         seconds = fit_batch_seconds(config, task, lengths, mesh)
         if distributed.is_main():
-            folder.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps({"data.batch_seconds": seconds}), encoding="utf-8")
+            temporary = folder / f".{kept.name}.tmp"
+            temporary.write_text(json.dumps({"data.batch_seconds": seconds}), encoding="utf-8")
+            temporary.replace(kept)
         return seconds
     return json.loads(kept.read_text(encoding="utf-8"))["data.batch_seconds"]
 
@@ -154,15 +160,15 @@ class _Run:
         self.best: float = math.inf if meta.get("best") is None else meta["best"]
         self.score = math.inf
         self.improved = False
-        self.evaluated: bool = meta.get("evaluated", True)
+        self.scored = -1  # the step of `score`
+        self.evaluated: bool = meta.get("evaluated", True) or checkpoints.scored_later(self.step)
         self.unsettled: list[tuple[int, int, list]] = []
         self.saved = self.step if "fingerprint" in meta else -1
         self.evaluators = [
             Evaluator(self.task, name, manifest, config.eval, mesh)
-            for name, manifest in _evaluation_sets(config).items()
+            for name, manifest in evaluation_sets(config).items()
         ]
         if distributed.is_main():
-            folder.mkdir(parents=True, exist_ok=True)
             (folder / restore.CONFIG).write_text(configs.to_json(config), encoding="utf-8")
             restore.keep_tokenizer(config.data.tokenizer, folder)
 
@@ -202,6 +208,9 @@ class _Run:
             return 0
         if not self.evaluated:  # a signal came in the middle of it
             self.evaluated = self.evaluate()
+            if not self.evaluated:
+                return self._stopped()
+            self.checkpoints.score_later(self.step, self._score())
         batches = pipeline.batches(
             self.prepared.collection,
             self.schedule,
@@ -244,11 +253,18 @@ class _Run:
                     if stopping or save_due or self.improved:
                         self.save()
                 if stopping and not (last and self.evaluated):
-                    self.checkpoints.finish()
-                    self.progress.note(f"stopped by a signal at step {self.step}; the same command goes on from there")
-                    return EXIT_REQUEUE
+                    return self._stopped()
         self.checkpoints.finish()
         return 0
+
+    def _stopped(self) -> int:
+        self.checkpoints.finish()
+        self.progress.note(f"stopped by a signal at step {self.step}; the same command goes on from there")
+        return EXIT_REQUEUE
+
+    def _score(self) -> float | None:
+        """What ranks the checkpoint of this step, if it has been evaluated."""
+        return self.score if self.scored == self.step and math.isfinite(self.score) else None
 
     def _due(self, every: int) -> bool:
         return bool(every) and self.step % every == 0
@@ -340,7 +356,7 @@ class _Run:
                 self.progress.note(text)
             if distributed.is_main():
                 result.write(self.folder / "evaluations" / f"{result.set}.jsonl")
-        self.score = float(np.mean(scores)) if scores else math.inf
+        self.score, self.scored = float(np.mean(scores)) if scores else math.inf, self.step
         self.improved = self.score < self.best
         self.best = min(self.best, self.score)
         return True
@@ -351,7 +367,7 @@ class _Run:
             return
         self.settle()
         meta = {
-            "score": self.score if self.evaluated and math.isfinite(self.score) else None,
+            "score": self._score(),
             "best": self.best if math.isfinite(self.best) else None,
             "evaluated": self.evaluated,
             "audio_seconds": self.window.audio_seconds,
@@ -368,11 +384,3 @@ class _Pending(NamedTuple):
     step: int
     batch: pipeline.HostBatch
     metrics: steps.StepMetrics
-
-
-def _evaluation_sets(config: ConfigDict) -> dict[str, Collection]:
-    spec = config.data.eval
-    if not spec:
-        return {}
-    sets = spec if isinstance(spec, dict) else {pathlib.Path(spec).stem: spec}
-    return {str(name): Collection.open(path, "config.data.eval") for name, path in sets.items()}

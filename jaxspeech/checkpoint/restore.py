@@ -3,10 +3,12 @@
 A place is a workdir (its best checkpoint), `DIR@step`, or a folder of published weights.
 """
 
+import os
 import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxspeech import config as configs
@@ -62,7 +64,7 @@ def load_for_use(place: str) -> tuple[Task, Params, ConfigDict]:
         with config.unlocked():
             config.data.tokenizer = str(copies[0])
     task = task_class(config.task).from_config(config)
-    checkpoints = Checkpoints(workdir / CHECKPOINTS)
+    checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
     steps_there = checkpoints.steps()
     step = checkpoints.best() if step is None else step
     if step not in steps_there:
@@ -76,12 +78,14 @@ def load_for_use(place: str) -> tuple[Task, Params, ConfigDict]:
         return steps.init_state(trainable, tx, config.seed), frozen
 
     shapes, frozen = jax.eval_shape(fresh)
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    state = checkpoints.restore(step, abstract(shapes, jax.tree.map(lambda _: here, shapes)))
-    checkpoints.close()
-    averaged = jax.jit(optim.evaluation_params)(state.opt_state, state.params)
-    if jax.tree.leaves(frozen):
-        frozen = trees.split(starting_params(task, config), task.frozen)[1]
+    # On one device, whatever mesh a run that starts from here trains on.
+    with jax.set_mesh(jax.sharding.Mesh(np.array(jax.local_devices()[:1]), ("data",))):
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        state = checkpoints.restore(step, abstract(shapes, jax.tree.map(lambda _: here, shapes)))
+        checkpoints.close()
+        averaged = jax.jit(optim.evaluation_params)(state.opt_state, state.params)
+        if jax.tree.leaves(frozen):
+            frozen = trees.split(starting_params(task, config), task.frozen)[1]
     return task, trees.merge(averaged, frozen), config
 
 
@@ -100,12 +104,35 @@ def _workdir_and_step(place: str) -> tuple[pathlib.Path, int | None]:
     return workdir, step
 
 
+def make_workdir(path: str) -> pathlib.Path:
+    """The folder of the run, made where it is missing. Raises `UserError` if it cannot be written."""
+    if not path:
+        raise UserError("--workdir is empty; give the folder of the run")
+    folder = pathlib.Path(path).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={path} cannot be made: {error.strerror}; choose another folder") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--workdir={path} cannot be written; choose another folder")
+    return folder
+
+
 def keep_tokenizer(spec: str, workdir: pathlib.Path) -> None:
-    """Copies the tokenizer's file into the workdir, so that the run can be used wherever it is moved."""
+    """Copies the tokenizer's file into the workdir, so that the run can be used wherever it is moved.
+
+    What lies there of an earlier start with another tokenizer goes: `load_for_use` prefers the copy to the config.
+    """
     source = pathlib.Path(spec)
     target = workdir / f"{TOKENIZER}{source.suffix}"
-    if source.is_file() and not target.exists():
-        target.write_bytes(source.read_bytes())
+    content = source.read_bytes() if source.is_file() else None
+    for old in workdir.glob(f"{TOKENIZER}.*"):
+        if content is None or old != target:
+            old.unlink()
+    if content is not None and not (target.is_file() and target.read_bytes() == content):
+        temporary = workdir / f".{target.name}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(target)
 
 
 def summary(trainable: Params, frozen: Params) -> dict[str, int]:

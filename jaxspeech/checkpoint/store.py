@@ -4,6 +4,7 @@ Saves are asynchronous and atomic: a step's folder appears under its number only
 any moment leaves the earlier checkpoints whole.
 """
 
+import json
 import logging
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from jaxspeech.errors import UserError
 
 _STATE, _META, _DELETED = "state", "meta", "deleted"
+_LATER = "scores.json"  # of steps that were evaluated only after they had been saved
 
 
 class Checkpoints:
@@ -27,27 +29,41 @@ class Checkpoints:
         keep: how many of the newest stay.
         keep_every: every step that this divides stays for good; 0: none.
         keep_best: how many of those with the lowest score (WER) stay.
+        read_only: nothing is made, tidied or removed: a run that trains meanwhile must not lose the save under way.
     """
 
-    def __init__(self, folder: str | pathlib.Path, *, keep: int = 3, keep_every: int = 0, keep_best: int = 1) -> None:
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        *,
+        keep: int = 3,
+        keep_every: int = 0,
+        keep_best: int = 1,
+        read_only: bool = False,
+    ) -> None:
         self.folder = pathlib.Path(folder).absolute()
         self._keep, self._keep_every, self._keep_best = keep, keep_every, keep_best
         self._scores: dict[int, float] = {}
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it writes
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
+        self._read_only = read_only
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+        else:
+            options = ocp.CheckpointManagerOptions(
                 preservation_policy=self,
                 enable_async_checkpointing=True,
                 cleanup_tmp_directories=jax.process_count() == 1,
                 # Moved aside in one go, then removed: a kill in the middle leaves no half of a checkpoint.
                 todelete_subdir=_DELETED,
-            ),
-            item_names=(_STATE, _META),
-        )
+            )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=(_STATE, _META))
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be used ({error.strerror}); choose another --workdir") from error
         self._remove_deleted()
+        later = self._later_scores()
         for step in self.steps():
-            score = self.meta(step).get("score")
+            score = later[step] if step in later else self.meta(step).get("score")
             if score is not None:
                 self._scores[step] = score
 
@@ -69,10 +85,12 @@ class Checkpoints:
         Raises:
             UserError: this or an earlier save failed.
         """
-        self._remove_deleted()
         if meta.get("score") is not None:
             self._scores[step] = float(meta["score"])
         try:
+            # The save before may be about to move a step into the folder that goes; `save` would wait for it anyway.
+            self._manager.wait_until_finished()
+            self._remove_deleted()
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -82,6 +100,29 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._failed(error) from error
+
+    def score_later(self, step: int, score: float | None) -> None:
+        """Notes the score of a step that was saved before it was evaluated; `None`: evaluated, but there is none."""
+        if jax.process_index() == 0:
+            scores = {str(known): value for known, value in self._later_scores().items() if known in self.steps()}
+            temporary = self.folder / f".{_LATER}.tmp"
+            try:
+                temporary.write_text(json.dumps(scores | {str(step): score}), encoding="utf-8")
+                temporary.replace(self.folder / _LATER)
+            except OSError as error:
+                raise self._failed(error) from error
+        if score is not None:
+            self._scores[step] = score
+
+    def scored_later(self, step: int) -> bool:
+        """Whether `score_later` was called for a step, in whatever process."""
+        return step in self._later_scores()
+
+    def _later_scores(self) -> dict[int, float | None]:
+        try:
+            return {int(step): score for step, score in json.loads((self.folder / _LATER).read_text("utf-8")).items()}
+        except FileNotFoundError:
+            return {}
 
     def check(self) -> None:
         """Raises `UserError` if a save under way has failed. Cheap: called every step."""
@@ -145,7 +186,7 @@ class Checkpoints:
         return [step in newest or step in best or bool(every and step % every == 0) for step in steps]
 
     def _remove_deleted(self) -> None:
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and not self._read_only:
             shutil.rmtree(self.folder / _DELETED, ignore_errors=True)
 
     def _failed(self, error: Exception) -> UserError:
@@ -167,5 +208,5 @@ def abstract(tree: Any, shardings: Any) -> Any:
 
 def _sentence(error: BaseException) -> str:
     """The telling part of an error that may be a page long."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" See full TensorStore details")[0]
     return (text[:300] + "…") if len(text) > 300 else text or type(error).__name__

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import math
 import os
 import pathlib
 import sys
@@ -42,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.beams is not None and args.beams < 1:
         raise UserError(f"--beams {args.beams}: give 1 (greedy) or more")
+    if args.batch_seconds is not None and not 0 < args.batch_seconds < math.inf:
+        raise UserError(f"--batch-seconds {args.batch_seconds:g}: give more than 0")
 
     import jax
     from tqdm import tqdm
@@ -61,7 +64,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         section.decode = True
         section.beams = args.beams or section.beams
         section.normalizer = args.normalizer or section.normalizer
-        section.batch_seconds = args.batch_seconds or section.batch_seconds
+        if args.batch_seconds is not None:
+            section.batch_seconds = args.batch_seconds
     name = pathlib.Path(args.manifest).stem
     total, hidden = len(collection) * len(asked), not sys.stderr.isatty()
     for condition in asked[1:]:

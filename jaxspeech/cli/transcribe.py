@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import sys
 from typing import TextIO
 
@@ -31,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.beams < 1:
         raise UserError(f"--beams {args.beams}: give 1 (greedy) or more")
-    if args.longest is not None and args.longest < 1:
+    if args.longest is not None and not 1 <= args.longest < math.inf:
         raise UserError(f"--longest {args.longest:g}: give 1 s or more")
+    if not 0 < args.batch_seconds < math.inf:
+        raise UserError(f"--batch-seconds {args.batch_seconds:g}: give more than 0")
 
     import jax
     from tqdm import tqdm

@@ -7,11 +7,13 @@ and audio that cannot be read is an utterance of which every word was missed.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from jaxspeech import step as steps
 from jaxspeech.data import pipeline
@@ -29,6 +31,25 @@ from jaxspeech.task import Params, Task
 
 SHAPES = 4  # at most: each is compiled twice (loss and decoding), and evaluation can afford some padding
 _WORTH = 8  # so many batches in a single shape make another one repay its compilation
+
+
+def evaluation_sets(config: ConfigDict) -> dict[str, Collection]:
+    """The sets of `config.data.eval` by name: a manifest, a list of them (named after their files), or a mapping.
+
+    Raises:
+        UserError: a manifest cannot be used, or two have one name.
+    """
+    spec = config.data.eval
+    if not spec:
+        return {}
+    if isinstance(spec, str):
+        spec = [spec]
+    if not isinstance(spec, Mapping):
+        names = [pathlib.Path(path).stem for path in spec]
+        if len(set(names)) < len(names):
+            raise UserError(f"config.data.eval: two sets would be named alike ({', '.join(names)}); give a mapping")
+        spec = dict(zip(names, spec))
+    return {str(name): Collection.open(path, "config.data.eval") for name, path in spec.items()}
 
 
 class Section(Protocol):

@@ -111,6 +111,8 @@ class Transcriber:
         try:
             samples = audio.read_segment(whole, rate)
         except audio.AudioError as error:
+            if os.path.isdir(path):
+                return Transcript(path, error="it is a folder; give the files in it"), []
             return Transcript(path, error=error.reason), []
         records = []
         for start, stop in long_audio.pieces(samples, rate, longest=self._longest):

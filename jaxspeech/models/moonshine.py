@@ -68,6 +68,9 @@ class MoonshineConfig:
     BASE: ClassVar["MoonshineConfig"]
 
     def __post_init__(self) -> None:
+        for name in ("dim", "heads", "encoder_layers", "decoder_layers", "ff_mult", "vocab_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be 1 or more")
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is no multiple of heads {self.heads}")
         if self.head_dim % 2:

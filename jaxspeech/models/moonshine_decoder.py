@@ -119,7 +119,7 @@ class Decoder(nn.Module):
         token_positions: Int[Array, "rows tokens"],
         encoded: Encoded,
     ) -> Float[Array, "rows tokens dim"]:
-        x = self.embedding(tokens)
+        x = self._embed(tokens)
         segments = Segments(token_segments, token_positions, packed=encoded.segments.packed)
         turns = rotations(token_positions, tokens.shape[1], self.config.rotary_dims, self.config.head_dim)
         shared = (segments, turns, encoded.frames, encoded.segments)
@@ -129,6 +129,10 @@ class Decoder(nn.Module):
             for layer in self.layer:
                 x = layer(x, *shared)
         return self.norm(x)
+
+    def _embed(self, tokens: Int[Array, "*batch"]) -> Float[Array, "*batch dim"]:
+        # Cast behind the lookup: the gradient of a token that occurs hundreds of times is then summed in fp32.
+        return jnp.take(self.embedding.embedding, tokens, axis=0).astype(self.config.dtype)
 
     def logits(self, hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch vocabulary"]:
         """The tied head, fp32."""
@@ -154,7 +158,7 @@ class Decoder(nn.Module):
         self, cache: Cache, token: Int[Array, " rows"], index: Int[Array, ""]
     ) -> tuple[Float[Array, "rows vocabulary"], Cache]:
         """See `Moonshine.step`."""
-        x = self.embedding(token[:, None])
+        x = self._embed(token[:, None])
         positions = jnp.broadcast_to(index, (token.shape[0], 1))
         turns = rotations(positions, cache.values[0].shape[2], self.config.rotary_dims, self.config.head_dim)
         keys, values = [], []

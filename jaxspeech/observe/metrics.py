@@ -32,6 +32,7 @@ class Writer:
         workdir: the run's folder; made if it is not there.
         log_section: `config.log`.
         resume_step: lines of later steps are cut off; -1 for a run without a checkpoint, which keeps none.
+        evaluated: False: so are those of an evaluation of that step, which comes again.
         config: the whole config, for W&B to show.
         main_process: only the main process writes; None asks jax.
 
@@ -45,6 +46,7 @@ class Writer:
         log_section: LogSection,
         *,
         resume_step: int,
+        evaluated: bool = True,
         config: Mapping[str, Any] | None = None,
         main_process: bool | None = None,
     ) -> None:
@@ -59,7 +61,7 @@ class Writer:
             return
         with _explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            cut(self.path, resume_step)
+            cut(self.path, resume_step, evaluated)
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             if log_section.tensorboard:
                 self._boards.append(TensorBoard(self.path.parent, resume_step))
@@ -110,13 +112,22 @@ def read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
                 yield found
 
 
-def cut(path: str | os.PathLike[str], step: int) -> None:
-    """Removes the lines of a metrics.jsonl that belong to later steps, and lines that are not whole. Atomic."""
+def cut(path: str | os.PathLike[str], step: int, evaluated: bool = True) -> None:
+    """Removes the lines of a metrics.jsonl that belong to later steps, and lines that are not whole. Atomic.
+
+    Not `evaluated`: also those of an evaluation of `step` itself.
+    """
+
+    def stays(found: dict[str, Any] | None) -> bool:
+        if found is None or found["step"] > step:
+            return False
+        return evaluated or found["step"] < step or found.get("split") != "eval"
+
     path = pathlib.Path(path)
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if (found := _parse(line)) is not None and found["step"] <= step]
+    kept = [line for line in lines if stays(_parse(line))]
     if kept == lines:
         return
     if kept == lines[: len(kept)]:  # as a rule what goes is the end, and that needs no room on the disk

@@ -104,6 +104,12 @@ class Moonshine:
             )
         if section.dtype not in ("float32", "bfloat16"):
             raise UserError(f"config.model.dtype = {section.dtype!r}: it must be float32 or bfloat16")
+        if section.loss_chunk < 1:
+            raise UserError(f"config.model.loss_chunk = {section.loss_chunk}: it must be 1 or more")
+        rates = {"tokens_per_second": section.tokens_per_second, **section.language_tokens_per_second}
+        for name, rate in rates.items():
+            if not (isinstance(rate, int | float) and rate > 0):
+                raise UserError(f"config.model: tokens a second of {name!r} are {rate!r}; give a number above 0")
         fields = {field.name for field in dataclasses.fields(model.MoonshineConfig)}
         values = {key: value for key, value in section.items() if key in fields}
         values |= {
