@@ -50,6 +50,9 @@ def test_a_misspelt_key_in_a_file_is_refused(tmp_path):
         ("--config.log.tensorboard=maybe", "true or false is needed"),
         ("--config.train.steps", "the form is --config.section.key=value"),
         ("--steps=3", "the form is --config.section.key=value"),
+        ("--config.optim.lr=3", r"did you mean --config\.optim\.learning_rate\?"),
+        ("--config.train.epochs=3", r"did you mean --config\.train\.steps\?"),
+        ("--config.model.language_tokens_per_second=3", "a mapping is needed"),
     ],
 )
 def test_a_value_of_another_type_is_refused(word, said):
@@ -83,6 +86,9 @@ def test_overrides_keep_the_type_of_the_key():
         (["--config.data.train={here}", "--config.data.batch_rows=4"], "are both set"),
         (["--config.data.train={here}", "--config.data.max_seconds=0.05"], "leaves nothing below"),
         (["--config.data.train={here}", "--config.data.batching=packed", "--config.data.row_seconds=5"], "no row"),
+        (["--config.data.train={here}", "--config.data.max_failed=5"], "from 0 to 1"),
+        (["--config.data.train={here}", "--config.seed=99999999999999999999"], "less than 2"),
+        (["--config.data.train={here}", '--config.data.augment.babble.snr_db=[1,"a"]'], "two numbers of dB"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_loaded(words, said, tmp_path):
@@ -97,3 +103,28 @@ def test_a_missing_config_file_and_a_task_that_does_not_exist_are_named(tmp_path
         configs.load("configs/none.py")
     with pytest.raises(UserError, match=r"'jaxspeech\.tasks\.moonshine\.Moonshin' cannot be imported"):
         configs.base("jaxspeech.tasks.moonshine.Moonshin")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import nosuch\n", r"c\.py:1: ModuleNotFoundError: No module named 'nosuch'"),
+        ("def get_config():\n    x = 1\n    return 1 / 0\n", r"c\.py:3: ZeroDivisionError"),
+        ("def get_config():\n    pass\n", r"c\.py: get_config\(\) returns None.*return config"),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_one_line_with_its_place(body, said, tmp_path):
+    (tmp_path / "c.py").write_text(body)
+    with pytest.raises(UserError, match=said):
+        configs.load(str(tmp_path / "c.py"))
+
+
+def test_json_is_json_also_where_a_file_has_set_a_path(tmp_path):
+    path = tmp_path / "c.py"
+    path.write_text(
+        f"import runpy\ndef get_config():\n c = runpy.run_path({DIGITS!r})['get_config']()\n"
+        " c.data.train = 'train.jsonl'\n return c\n"
+    )
+    config = configs.load(str(path), ['--config.data.train={"1.0": "a.jsonl"}', '--config.data.eval=["b.jsonl"]'])
+    assert configs.manifest_paths(config.data.train) == ["a.jsonl"]
+    assert configs.manifest_paths(config.data.eval) == ["b.jsonl"]

@@ -1,5 +1,8 @@
 """Checkpoints: which are kept, what comes back, and that a failed save is said."""
 
+import os
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import optax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from jaxspeech.checkpoint import restore
 from jaxspeech.checkpoint.fingerprint import refuse_changes
 from jaxspeech.checkpoint.store import Checkpoints, abstract
 from jaxspeech.errors import UserError
@@ -102,3 +106,69 @@ def test_a_restart_that_would_train_something_else_is_refused():
     now = before | {"seed": 1, "manifest train": "cc"}
     with pytest.raises(UserError, match=r"manifest train has other content; seed was 0, is 1.*accept_changes=true"):
         refuse_changes(before, now, "runs/a")
+
+
+def test_whoever_reads_leaves_a_save_under_way_alone(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(), {"score": 0.5})
+    checkpoints.finish()
+    (under_way := tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+    (going := tmp_path / "deleted" / "0").mkdir(parents=True)
+    reader = Checkpoints(tmp_path, read_only=True)
+    assert (reader.steps(), reader.best(), reader.meta(1)["score"]) == ([1], 1, 0.5)
+    reader.close()
+    assert under_way.is_dir()
+    assert going.is_dir()
+
+
+def test_what_one_save_moves_aside_is_not_swept_away_by_the_next(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def slowly(source, target, **options):
+        if "deleted" in str(target):
+            time.sleep(0.3)
+        return replace(source, target, **options)
+
+    monkeypatch.setattr(os, "replace", slowly)
+    checkpoints = Checkpoints(tmp_path, keep=1, keep_best=0)
+    for step in range(1, 5):
+        checkpoints.save(step, state(), {})
+        time.sleep(0.2)
+        checkpoints.check()
+    checkpoints.close()
+    assert Checkpoints(tmp_path).steps() == [4]
+
+
+def test_a_score_that_comes_after_the_save_ranks_it_in_later_processes_too(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, state(), {"score": 0.5})
+    checkpoints.save(2, state(), {"score": None})
+    checkpoints.finish()
+    checkpoints.score_later(2, 0.1)
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=1)
+    assert (again.best(), again.scored_later(1), again.scored_later(2)) == (2, False, True)
+    again.save(3, state(), {"score": None})
+    again.close()
+    assert Checkpoints(tmp_path).steps() == [2, 3]  # the best is kept, for all that its meta has no score
+
+
+def test_a_folder_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot be used .*choose another --workdir"):
+        Checkpoints(tmp_path / "file" / "checkpoints")
+    with pytest.raises(UserError, match=r"cannot be made: .*choose another folder"):
+        restore.make_workdir(str(tmp_path / "file"))
+    with pytest.raises(UserError, match="--workdir is empty"):
+        restore.make_workdir("")
+
+
+def test_the_tokenizer_that_is_kept_is_that_of_the_last_start(tmp_path):
+    (work := tmp_path / "run").mkdir()
+    for name, content in (("a.json", "old"), ("b.json", "new"), ("c.model", "other")):
+        (tmp_path / name).write_text(content)
+        restore.keep_tokenizer(str(tmp_path / name), work)
+        (kept,) = work.glob("tokenizer.*")
+        assert kept.read_text() == content
+    restore.keep_tokenizer("characters:abc", work)
+    assert not list(work.iterdir())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxspeech.models import moonshine as model
+from jaxspeech.models.moonshine_decoder import Decoder
 from jaxspeech.nn.stack import stack_layers, unstack_layers
 from jaxspeech.ops.cross_entropy import cross_entropy
 
@@ -330,6 +331,18 @@ def test_bfloat16_is_close_and_parameters_stay_fp32():
     assert a @ b / np.sqrt((a @ a) * (b @ b)) > 0.99
 
 
+def test_in_bfloat16_a_frequent_token_loses_none_of_its_gradient():
+    config = dataclasses.replace(SMALL, dtype="bfloat16")
+    decoder = Decoder(config)
+    tokens = jnp.full((1, 4000), 3)
+
+    def looked_up(table):
+        return jnp.sum(decoder.apply({"params": {"embedding": {"embedding": table}}}, tokens, method="_embed") * 1.0)
+
+    gradient = jax.jit(jax.grad(looked_up))(jnp.ones((config.vocab_size, config.dim)))
+    np.testing.assert_array_equal(gradient[3], 4000.0)  # summed in bfloat16 it would stay at 256
+
+
 @pytest.mark.parametrize(
     ("config", "samples", "gigaflops"),
     [
@@ -351,7 +364,10 @@ def test_flops_are_those_that_the_compiler_counts():
     assert model.flops(config, 160000, 41) == pytest.approx(compiled.cost_analysis()["flops"], rel=0.1)
 
 
-@pytest.mark.parametrize("wrong", [{"heads": 5}, {"rotary_dims": 7}, {"rotary_dims": 40}, {"dim": 24, "heads": 8}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"heads": 5}, {"rotary_dims": 7}, {"rotary_dims": 40}, {"dim": 24, "heads": 8}, {"heads": 0}, {"ff_mult": 0}],
+)
 def test_sizes_that_cannot_work_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"dim|rotary"):
+    with pytest.raises(ValueError, match=r"dim|rotary|must be 1 or more"):
         dataclasses.replace(model.MoonshineConfig.TINY, **wrong)
