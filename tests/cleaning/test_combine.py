@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from jaxspeech.cleaning import captions
 from jaxspeech.cleaning.combine import combine
 from jaxspeech.cleaning.pieces import Piece, stretch
 from jaxspeech.data import audio
@@ -151,6 +152,12 @@ backwards
 00:00:30.000 --> 00:00:31.000
 too late
 """
+
+
+def test_what_a_player_shows_stays_and_tags_go(tmp_path):
+    (tmp_path / "talk.SRT").write_text("1\n00:00:00,000 --> 00:00:02,000\n<i>if a &lt;b and c&gt; d</i>\n")
+    found = captions.beside(str(tmp_path / "talk.wav"))
+    assert [cue.text for cue in captions.read(found)] == ["if a <b and c> d"]
 
 
 def test_captions_become_instances_and_bad_ones_are_told_with_their_line(folder):

@@ -108,3 +108,11 @@ def test_pairs_and_files_that_are_not_there_are_explained(corpus, tmp_path):
 def test_official_numbers_are_those_of_the_pair(corpus):
     assert opened(corpus).official("train") == Official(207374)
     assert opened(corpus).official("test") == Official(14760)
+
+
+def test_a_carriage_return_within_a_line_costs_that_line_alone(corpus):
+    table = corpus / "covost_v2.fr_en.tsv"
+    table.write_text(table.read_text().replace("Hello.", "Hel\rlo."), newline="")
+    found = [item for split in covost.SPLITS for item in opened(corpus).items(split)]
+    assert "bad line" in {item.reason for item in found if isinstance(item, Rejected)}
+    assert sum(isinstance(item, Found) for item in found) == 3

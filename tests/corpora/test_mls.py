@@ -1,6 +1,7 @@
 """Multilingual LibriSpeech: flac and opus, limited supervision, languages by the name of their folder."""
 
 import argparse
+import os
 import tarfile
 
 import numpy as np
@@ -116,3 +117,11 @@ def test_several_languages_at_once_are_refused(corpus):
         opened(corpus.parent).splits()
     with pytest.raises(UserError, match=r"has no train/transcripts\.txt"):
         opened(corpus / "train" / "audio").splits()
+
+
+def test_one_missing_file_says_nothing_of_the_others(corpus):
+    names = list(TEXTS["train"])
+    (lost,) = corpus.glob(f"train/audio/*/*/{names[0]}.*")
+    lost.unlink()
+    there = [item.row["id"] for item in opened(corpus).items("train") if os.path.exists(item.row["audio"])]
+    assert there == names[1:]
