@@ -14,7 +14,7 @@ import pytest
 from jaxspeech.checkpoint.store import Checkpoints
 from jaxspeech.errors import EXIT_REQUEUE, EXIT_USER_ERROR
 
-SHORT = {"train.steps": 4, "checkpoint.every": 4, "eval.every": 2, "log.tensorboard": "false"}
+SHORT = {"train.steps": 4, "checkpoint.every": 4, "eval.every": 2, "data.shapes": 1, "log.tensorboard": "false"}
 
 RUN = """
     import os, signal, sys
