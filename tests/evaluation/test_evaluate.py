@@ -5,9 +5,10 @@ import jax
 import pytest
 from jax.sharding import AxisType
 
+from jaxspeech import config as configs
 from jaxspeech.data.manifest import Collection
 from jaxspeech.errors import UserError
-from jaxspeech.evaluation.evaluate import Evaluator
+from jaxspeech.evaluation.evaluate import Evaluator, evaluation_sets
 from jaxspeech.observe.compilations import CompilationCounter
 from jaxspeech.parallel import sharding
 
@@ -183,3 +184,22 @@ def test_a_place_that_cannot_be_written_is_explained(make, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         evaluator.run(params()).write(tmp_path / "file" / "dev.jsonl")
+
+
+def test_a_list_of_sets_is_named_after_its_files(tmp_path):
+    paths = []
+    for name in ("clean/dev.jsonl", "other/dev.jsonl", "far.jsonl"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"id": "a", "audio": "a.wav", "text": "x", "duration": 1.0}\n')
+        paths.append(str(path))
+    config = configs.base("jaxspeech.tasks.moonshine.Moonshine")
+    config.data.eval = paths[1:]
+    assert list(evaluation_sets(config)) == ["dev", "far"]
+    with config.unlocked():
+        config.data.eval = paths
+    with pytest.raises(UserError, match="two sets would be named alike"):
+        evaluation_sets(config)
+    with config.unlocked():
+        config.data.eval = {"clean": paths[0], "other": paths[1]}
+    assert list(evaluation_sets(config)) == ["clean", "other"]
