@@ -63,7 +63,8 @@ class Checkpoints:
         self._remove_deleted()
         later = self._later_scores()
         for step in self.steps():
-            score = later[step] if step in later else self.meta(step).get("score")
+            score = self.meta(step).get("score")
+            score = later.get(step) if score is None else score
             if score is not None:
                 self._scores[step] = score
 
