@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxspeech import config as configs
-from jaxspeech import optim
+from jaxspeech import optim, output
 from jaxspeech import params as trees
 from jaxspeech import step as steps
 from jaxspeech.audit import audit
@@ -55,7 +55,7 @@ def train(config: ConfigDict, workdir: str, *, profile: str = "") -> int:
     keep_freed_memory()
     distributed.initialize()
     jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
-    folder = restore.make_workdir(workdir)
+    folder = output.folder(workdir, "--workdir")
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         preemption = stack.enter_context(Preemption())
@@ -96,9 +96,7 @@ def _fitted(config: ConfigDict, folder: pathlib.Path, task: Task, lengths: Lengt
     if not kept.exists():
         seconds = fit_batch_seconds(config, task, lengths, mesh)
         if distributed.is_main():
-            temporary = folder / f".{kept.name}.tmp"
-            temporary.write_text(json.dumps({"data.batch_seconds": seconds}), encoding="utf-8")
-            temporary.replace(kept)
+            output.write(kept, json.dumps({"data.batch_seconds": seconds}).encode())
         return seconds
     return json.loads(kept.read_text(encoding="utf-8"))["data.batch_seconds"]
 

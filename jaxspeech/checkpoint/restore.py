@@ -3,7 +3,6 @@
 A place is a workdir (its best checkpoint), `DIR@step`, or a folder of published weights.
 """
 
-import os
 import pathlib
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxspeech import config as configs
-from jaxspeech import optim
+from jaxspeech import optim, output
 from jaxspeech import params as trees
 from jaxspeech import step as steps
 from jaxspeech.checkpoint.store import Checkpoints, abstract
@@ -104,20 +103,6 @@ def _workdir_and_step(place: str) -> tuple[pathlib.Path, int | None]:
     return workdir, step
 
 
-def make_workdir(path: str) -> pathlib.Path:
-    """The folder of the run, made where it is missing. Raises `UserError` if it cannot be written."""
-    if not path:
-        raise UserError("--workdir is empty; give the folder of the run")
-    folder = pathlib.Path(path).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={path} cannot be made: {error.strerror}; choose another folder") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"--workdir={path} cannot be written; choose another folder")
-    return folder
-
-
 def keep_tokenizer(spec: str, workdir: pathlib.Path) -> None:
     """Copies the tokenizer's file into the workdir, so that the run can be used wherever it is moved.
 
@@ -130,9 +115,7 @@ def keep_tokenizer(spec: str, workdir: pathlib.Path) -> None:
         if content is None or old != target:
             old.unlink()
     if content is not None and not (target.is_file() and target.read_bytes() == content):
-        temporary = workdir / f".{target.name}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(target)
+        output.write(target, content)
 
 
 def summary(trainable: Params, frozen: Params) -> dict[str, int]:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxspeech import output
 from jaxspeech.errors import UserError
 
 _STATE, _META, _DELETED = "state", "meta", "deleted"
@@ -106,10 +107,8 @@ class Checkpoints:
         """Notes the score of a step that was saved before it was evaluated; `None`: evaluated, but there is none."""
         if jax.process_index() == 0:
             scores = {str(known): value for known, value in self._later_scores().items() if known in self.steps()}
-            temporary = self.folder / f".{_LATER}.tmp"
             try:
-                temporary.write_text(json.dumps(scores | {str(step): score}), encoding="utf-8")
-                temporary.replace(self.folder / _LATER)
+                output.write(self.folder / _LATER, json.dumps(scores | {str(step): score}).encode())
             except OSError as error:
                 raise self._failed(error) from error
         if score is not None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from jaxspeech import output
 from jaxspeech.corpora import exports
 from jaxspeech.corpora.exports import Located, Lost
 from jaxspeech.data import rows as manifest_rows
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Writes wav.scp, text, utt2spk, spk2utt, utt2dur, and segments and utt2lang where there is need."""
-    out = exports.folder(args.out)
+    out = output.folder(args.out, "--out")
     account = exports.Account(out, args.manifest, args.max_failed)
     rows = Rows(args.manifest)
     function = functools.partial(exports.locate, into=str(out / "audio") if args.extract else None)

@@ -16,6 +16,7 @@ import sys
 import tarfile
 from typing import Any
 
+from jaxspeech import output
 from jaxspeech.corpora import exports
 from jaxspeech.corpora.exports import Account, Lost
 from jaxspeech.corpora.mooer import SPACE
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Writes the tars and data.list."""
     if args.num_utts_per_shard < 1:
         raise UserError(f"--num-utts-per-shard is {args.num_utts_per_shard}; give 1 or more")
-    out = exports.folder(args.out)
+    out = output.folder(args.out, "--out")
     account = Account(out, args.manifest, args.max_failed)
     rows = Rows(args.manifest)
     order = _order(rows, account, args.shuffle)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from jaxspeech import output
 from jaxspeech.corpora import exports
 from jaxspeech.corpora.exports import Account, Located, Lost
 from jaxspeech.data import rows as manifest_rows
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Writes DIR/<name of the manifest>.json, in the order of the manifest."""
-    out = exports.folder(args.out)
+    out = output.folder(args.out, "--out")
     account = Account(out, args.manifest, args.max_failed)
     rows = Rows(args.manifest)
     target = out / f"{pathlib.Path(args.manifest).stem}.json"

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jaxspeech import output
 from jaxspeech.corpora.encoding import Encoding, to_int16
 from jaxspeech.data import audio, containers
 from jaxspeech.data.audio import AudioError
@@ -123,18 +124,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def folder(path: str) -> pathlib.Path:
-    """The folder of an export, made where it is missing. Raises `UserError` if it cannot be written."""
-    out = pathlib.Path(os.path.abspath(path))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={path} cannot be made: {error.strerror}; choose another folder") from error
-    if not os.access(out, os.W_OK):
-        raise UserError(f"--out={path} cannot be written; choose another folder")
-    return out
-
-
 def locate(row: Row, *, into: str | None, stretches: bool = True, channels: bool = True) -> Located | Lost:
     """The utterance of a manifest line in a plain file.
 
@@ -162,7 +151,7 @@ def locate(row: Row, *, into: str | None, stretches: bool = True, channels: bool
         target = pathlib.Path(into, f"{record.id}.{ending}")
         if not _same_or_new(target, content):
             return Lost(row.where, "another file is there", f"{target} is not what would be written; see to it")
-        write_bytes(target, content)
+        output.write(target, content)
     except AudioError as error:
         return Lost(row.where, error.reason, error.detail)
     except OSError as error:
@@ -216,17 +205,6 @@ def ending(content: bytes) -> str | None:
 def one_line(text: str) -> str:
     """A text whose line ends are spaces, for formats with a line an utterance."""
     return _LINE_ENDS.sub(" ", text).strip()
-
-
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _same_or_new(path: pathlib.Path, content: bytes) -> bool:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from jaxspeech import output
 from jaxspeech.corpora import exports, text_lines
 from jaxspeech.corpora.source import Found, Official, Rejected
 from jaxspeech.errors import UserError
@@ -143,7 +144,7 @@ class HuggingFace:
             target = pathlib.Path(self.into, split, f"{count // _FOLDER:05d}", f"{count:08d}.{ending}")
             try:
                 if not target.exists() or target.read_bytes() != content:  # one that an earlier start wrote stays
-                    exports.write_bytes(target, content)
+                    output.write(target, content)
             except OSError as error:
                 raise UserError(
                     f"{target} cannot be written: {error.strerror}; is there space and permission?"

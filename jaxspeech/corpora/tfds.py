@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from jaxspeech import output
 from jaxspeech.corpora import exports
 from jaxspeech.corpora.source import Found, Official, Rejected
 from jaxspeech.errors import UserError
@@ -180,12 +181,12 @@ class TensorflowDataset:
                 raise _Unfit("unknown kind of audio", f"it begins with {value[:12]!r}")
             target = path.with_name(f"{path.name}.{ending}")
             if not (target.exists() and target.stat().st_size == len(value)):
-                exports.write_bytes(target, value)
+                output.write(target, value)
             return target
         samples, subtype = self._samples(np.asarray(value))
         target = path.with_name(f"{path.name}.flac")
         if not _is(target, samples, self.rate, subtype):
-            exports.write_bytes(target, _flac(samples, self.rate, subtype))
+            output.write(target, _flac(samples, self.rate, subtype))
         return target
 
     def _samples(self, audio: np.ndarray) -> tuple[np.ndarray, str]:

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from jaxspeech import output
 from jaxspeech.errors import UserError
 
 
@@ -259,11 +260,7 @@ def train_sentencepiece(
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(_explain(str(error), vocab_size)) from error
-    target = pathlib.Path(out).absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(model.getvalue())
-    os.replace(temporary, target)
+    output.write(pathlib.Path(out).absolute(), model.getvalue())
     return SentencePieceTokenizer(model.getvalue())
 
 

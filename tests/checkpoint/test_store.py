@@ -10,6 +10,7 @@ import optax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from jaxspeech import output
 from jaxspeech.checkpoint import restore
 from jaxspeech.checkpoint.fingerprint import refuse_changes
 from jaxspeech.checkpoint.store import Checkpoints, abstract
@@ -158,9 +159,9 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"cannot be used .*choose another --workdir"):
         Checkpoints(tmp_path / "file" / "checkpoints")
     with pytest.raises(UserError, match=r"cannot be made: .*choose another folder"):
-        restore.make_workdir(str(tmp_path / "file"))
+        output.folder(tmp_path / "file", "--workdir")
     with pytest.raises(UserError, match="--workdir is empty"):
-        restore.make_workdir("")
+        output.folder("", "--workdir")
 
 
 def test_the_tokenizer_that_is_kept_is_that_of_the_last_start(tmp_path):
