@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxspeech import output
 from jaxspeech.corpora.encoding import Encoding, to_int16
+from jaxspeech.corpora.source import check_share, too_many
 from jaxspeech.data import audio, containers
 from jaxspeech.data.audio import AudioError
 from jaxspeech.data.pcm16 import wav
@@ -23,7 +24,6 @@ from jaxspeech.data.record import Record
 from jaxspeech.data.rows import Row
 from jaxspeech.errors import UserError
 
-_FEW = 20  # fewer failures stop nothing
 _NO_NAME = re.compile(r"(^|/)\.|^/|//|/$|[\x00-\x1f\x7f#\\]")
 _LINE_ENDS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 _MAGIC = {
@@ -72,8 +72,7 @@ class Account:
 
     def __init__(self, out: pathlib.Path, manifest: str, max_failed: float):
         """Raises `UserError` if the list would replace the manifest, or `max_failed` is no share."""
-        if not 0 <= max_failed <= 1:
-            raise UserError(f"--max-failed={max_failed:g}: it is a share, between 0 and 1")
+        check_share(max_failed)
         self._path, self._max_failed = out / "rejected.jsonl", max_failed
         if os.path.realpath(self._path) == os.path.realpath(manifest):
             raise UserError(f"--out={out}: {self._path} is the manifest that is read; choose another folder")
@@ -104,8 +103,7 @@ class Account:
             write_lines(self._path, self._lines)
         else:
             self._path.unlink(missing_ok=True)
-        enough = failed >= (_FEW if self._max_failed else 1)
-        if not self._kept or (enough and failed > self._max_failed * read):
+        if not self._kept or too_many(failed, read, self._max_failed):
             assert self._first is not None
             first = f"{self._first.where}: {self._first.reason} ({self._first.detail})"
             allowed = f", more than --max-failed={self._max_failed:g} allows" if self._kept else ""

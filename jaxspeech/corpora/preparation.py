@@ -20,12 +20,11 @@ from jaxspeech.corpora import outcome, pool, workers
 from jaxspeech.corpora.checks import Limits
 from jaxspeech.corpora.chunks import Chunk, Settings, cut
 from jaxspeech.corpora.journal import FACTS, Checked, Journal
-from jaxspeech.corpora.source import Official, Source
+from jaxspeech.corpora.source import Official, Source, check_share, too_many
 from jaxspeech.errors import UserError
 
 _CHUNK = 256  # utterances whose headers are read by one process at a time
 _DECODED_CHUNK = 32
-_MIN_FAILURES = 20  # fewer do not stop a run: they may be all there are
 
 Progress = Callable[[str, int, int, int | None], None]
 
@@ -71,8 +70,7 @@ def prepare(
     unknown = [name for name in splits or () if name not in known]
     if unknown:
         raise UserError(f"{source.name} has no split {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    if not 0 <= max_failed <= 1:
-        raise UserError(f"--max-failed={max_failed:g}: it is a share, between 0 and 1")
+    check_share(max_failed)
     folder = pathlib.Path(os.path.abspath(out))
     _refuse_to_overwrite(folder, list(splits or known), getattr(source, "lists", ()))
     limits = limits or Limits(empty_text=getattr(source, "empty_text", False))
@@ -145,8 +143,8 @@ class _Split:
         finally:
             self._journal.close()
         failed = sum(found["failed"].values())
-        if _too_many(failed, found["read"], max_failed):  # a last try may have mended the rest
-            raise UserError(self._too_many_told(found["failed"], found["read"], count, max_failed))
+        if too_many(failed, found["read"], max_failed):  # a last try may have mended the rest
+            raise UserError(self._too_many(found["failed"], found["read"], count, max_failed))
         if official:
             found["official"] = {"utterances": official.utterances, "hours": official.hours}
             found["difference"] = difference(official, found)
@@ -177,15 +175,15 @@ class _Split:
             failed.update(checked.failed)
             read, kept, count = read + checked.read, kept + len(checked.facts), count + 1
             progress(read, read - kept)
-            if _too_many(failed.total(), read, max_failed):
-                raise UserError(self._too_many_told(failed, read, count, max_failed))
+            if too_many(failed.total(), read, max_failed):
+                raise UserError(self._too_many(failed, read, count, max_failed))
         return np.concatenate(facts), count
 
     def forget(self) -> None:
         """Removes what a restart would take up."""
         self._journal.remove()
 
-    def _too_many_told(self, failed: Mapping[str, int], read: int, count: int, max_failed: float) -> str:
+    def _too_many(self, failed: Mapping[str, int], read: int, count: int, max_failed: float) -> str:
         reason, most = max(failed.items(), key=lambda pair: pair[1])
         first = next(
             row
@@ -198,10 +196,6 @@ class _Split:
             f"{max_failed:g} allows; mostly {reason!r} ({most}), first {first['where']}: {first['detail']}; "
             "mend them and start again (what is done is kept), or raise --max-failed"
         )
-
-
-def _too_many(failed: int, read: int, max_failed: float) -> bool:
-    return failed >= (_MIN_FAILURES if max_failed else 1) and failed > max_failed * read
 
 
 def difference(official: Official, found: Mapping[str, Any]) -> str | None:

@@ -23,13 +23,13 @@ from tqdm import tqdm
 from jaxspeech.corpora import pool, workers
 from jaxspeech.corpora.encoding import ENCODINGS, Encoding
 from jaxspeech.corpora.shard import Note, Place, Shard, not_written
+from jaxspeech.corpora.source import check_share, too_many
 from jaxspeech.data.audio import AudioError
 from jaxspeech.data.manifest import Manifest, write_manifest
 from jaxspeech.data.rows import Rows
 from jaxspeech.errors import UserError
 
 _SAMPLE = 64  # records whose headers tell how large a shard becomes
-_MIN_FAILURES = 20  # fewer do not stop a run: they may be all there are
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +115,7 @@ def pack(
     """
     if not 0 < shard_mib < 1 << 20 or (encoding.rate is not None and not 1000 <= encoding.rate <= 384000):
         raise UserError("prepare shards: --shard-mib must be above 0, and --rate between 1000 and 384000 Hz")
+    check_share(max_failed)
     source = Manifest.open(manifest)
     folder = pathlib.Path(out).absolute()
     if pathlib.Path(source.path) == folder / "manifest.jsonl":
@@ -164,8 +165,7 @@ def _write(
                 first.setdefault(entry["reason"], f"{entry['id']}: {entry['detail']}")
             read += place.last - place.first
             bar.update(place.last - place.first)
-            enough = failed.total() >= (_MIN_FAILURES if max_failed else 1) and failed.total() > max_failed * read
-            if enough or failed.total() == len(source):
+            if too_many(failed.total(), read, max_failed) or failed.total() == len(source):
                 reason, most = failed.most_common(1)[0]
                 raise UserError(
                     f"{failed.total()} of {read} utterances of {source.path} failed, more than --max-failed="

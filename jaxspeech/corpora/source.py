@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
+from jaxspeech.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -76,3 +78,17 @@ class Source(Protocol):
     def official(self, split: str) -> Official | None:
         """What the publisher says of the split; None where nothing is known."""
         ...
+
+
+MIN_FAILURES = 20  # fewer do not stop a run: they may be all there are
+
+
+def too_many(failed: int, read: int, max_failed: float) -> bool:
+    """Whether more than the share `max_failed` failed, and at least `MIN_FAILURES`; with a share of 0, whether any."""
+    return failed >= (MIN_FAILURES if max_failed else 1) and failed > max_failed * read
+
+
+def check_share(max_failed: float) -> None:
+    """Raises `UserError` if `--max-failed` is no share."""
+    if not 0 <= max_failed <= 1:
+        raise UserError(f"--max-failed={max_failed:g}: it is a share, between 0 and 1")
