@@ -44,6 +44,7 @@ def base(task: str) -> ConfigDict:
     config.data.min_seconds = 0.1  # shorter utterances are filtered, and counted in the ledger
     config.data.max_seconds = 30.0  # longer ones likewise
     config.data.max_tokens = 0  # utterances with more tokens are filtered; 0: no cap
+    config.data.audio_dtype = "float32"  # of samples in batches; int16: half the bytes; rounds what is not of 16 bits
     config.data.max_failed = 0.01  # share of utterances that may fail to load before the run stops
     config.data.workers = 0  # processes that load audio; 0: threads of this process
     config.data.threads = 4  # threads that load audio (in each worker)
@@ -259,6 +260,7 @@ _ELSEWHERE = {  # names that other trainers give to our keys
 }
 _CHOICES = {
     "data.batching": ("buckets", "packed"),
+    "data.audio_dtype": ("float32", "int16"),
     "optim.name": ("schedule_free_adamw", "adamw"),
     "optim.schedule": ("constant", "cosine", "linear", "one_cycle"),
     "eval.normalizer": ("english", "basic", "none"),

@@ -22,7 +22,13 @@ from jaxspeech.data.plan import Schedule, shapes_for
 from jaxspeech.task import task_class
 
 SECONDS = 12.0
-CASES = {"flac": "flac", "pcm16": "wav", "flac_shard": "flac", "pcm16_shard": "wav"}  # → suffix of the files
+CASES = {  # → suffix of the files, data.audio_dtype
+    "flac": ("flac", "float32"),
+    "pcm16": ("wav", "float32"),
+    "flac_shard": ("flac", "float32"),
+    "pcm16_shard": ("wav", "float32"),
+    "pcm16_shard_int16": ("wav", "int16"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     results = {}
-    for name, suffix in CASES.items():
+    for name, (suffix, dtype) in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             manifest = files(pathlib.Path(folder), suffix, args.files)
-            if name.endswith("_shard"):
+            if "_shard" in name:
                 encoding = Encoding("flac" if suffix == "flac" else "pcm16")
                 manifest = pathlib.Path(pack(manifest, f"{folder}/shards", encoding, processes=1)["manifest"])
-            results[name] = _compare(name, manifest, args.rounds)
+            results[name] = _compare(name, manifest, dtype, args.rounds)
     return results
 
 
@@ -57,9 +63,9 @@ def files(folder: pathlib.Path, suffix: str, count: int) -> pathlib.Path:
     return folder / "m.jsonl"
 
 
-def _compare(name: str, manifest: pathlib.Path, rounds: int) -> dict[str, float]:
+def _compare(name: str, manifest: pathlib.Path, audio_dtype: str, rounds: int) -> dict[str, float]:
     config = configs.base("jaxspeech.tasks.moonshine.Moonshine")
-    config.data.tokenizer = "characters:abcde "
+    config.data.tokenizer, config.data.audio_dtype = "characters:abcde ", audio_dtype
     config.data.batch_seconds, config.data.shapes = 16 * SECONDS, 1
     task = task_class(config.task).from_config(config)
     collection = Collection.open(str(manifest))
@@ -83,7 +89,7 @@ def _compare(name: str, manifest: pathlib.Path, rounds: int) -> dict[str, float]
     ratio = float(np.median(counted[:, 1] / counted[:, 0]))
     grown = memory[-1] - memory[0]
     print(
-        f"{name:>11}: loader {mine:,.0f}x real time a core, bare decoding {other:,.0f}x, ratio {ratio:.2f}; "
+        f"{name:>17}: loader {mine:,.0f}x real time a core, bare decoding {other:,.0f}x, ratio {ratio:.2f}; "
         f"memory {grown:+.0f} MiB over {rounds * len(schedule)} batches"
     )
     return {
@@ -103,7 +109,7 @@ def _bare(name: str, names: list[str]) -> Callable[[], None]:
         for i in order:
             soundfile.read(names[i], dtype="float32")
 
-    if not name.endswith("_shard"):
+    if "_shard" not in name:
         return decode_files
     from array_record.python.array_record_module import ArrayRecordReader
 

@@ -22,7 +22,9 @@ _KEYS = [
     "data.min_seconds",
     "data.max_seconds",
     "data.max_tokens",
+    "data.audio_dtype",
 ]
+_ONCE = {"data.audio_dtype": "float32"}  # what runs did before there was the key
 
 
 def fingerprint(config: ConfigDict, manifests: Collection, tokenizer: str) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def _contents(manifests: Collection, prefix: str = "") -> dict[str, Any]:
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any], workdir: str) -> None:
     """Raises `UserError` that names every difference and the ways out."""
+    before, now = _ONCE | before, _ONCE | now
     changes = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)

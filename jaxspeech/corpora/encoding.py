@@ -34,7 +34,7 @@ class Encoding:
         if self.kind == "source" and self.rate is None and _is_a_file(record):
             return _copied(record)
         sound, rate = materialise(record, self.rate)
-        samples = to_int16(sound)
+        samples = audio.integers(sound)
         if self.kind == "pcm16":
             return wav(samples, rate)
         buffer = io.BytesIO()
@@ -82,14 +82,6 @@ def materialise(record: Record, rate: int | None = None) -> tuple[np.ndarray, in
         reason = "longer than the manifest says" if excess > 0 else "shorter than the manifest says"
         raise AudioError(reason, f"{first.audio}: {len(sound) / rate:.3f} s instead of {record.duration:.3f} s")
     return sound, rate
-
-
-def to_int16(sound: np.ndarray) -> np.ndarray:
-    """Samples within ±1 as int16, those beyond clipped. Samples that were of 16 bits are what they were."""
-    scaled = sound * np.float32(32768)
-    np.rint(scaled, scaled)
-    np.clip(scaled, -32768, 32767, scaled)
-    return scaled.astype(np.int16)
 
 
 def _is_a_file(record: Record) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxspeech import output
-from jaxspeech.corpora.encoding import Encoding, to_int16
+from jaxspeech.corpora.encoding import Encoding
 from jaxspeech.corpora.source import check_share, too_many
 from jaxspeech.data import audio, containers
 from jaxspeech.data.audio import AudioError
@@ -180,7 +180,7 @@ def encode(record: Record, rate: int | None = None) -> tuple[str, bytes]:
         AudioError: as `Encoding.encode` and `audio.read`.
     """
     if rate is not None:
-        return "wav", wav(to_int16(audio.read(record, rate))[:, None], rate)
+        return "wav", wav(audio.integers(audio.read(record, rate))[:, None], rate)
     content = Encoding("source").encode(record)
     name = record.segments[0].audio
     known = ending(content)

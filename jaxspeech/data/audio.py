@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import soxr
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int16, Num
 
 from jaxspeech.data import containers
 from jaxspeech.data.record import TOLERANCE, Record, Segment
@@ -98,16 +98,31 @@ def read(record: Record, sample_rate: int = 16000, *, integers: bool = False) ->
     return audio[:planned]
 
 
-def floats(
-    audio: Num[np.ndarray, "samples *channels"], into: Float[np.ndarray, "samples *channels"] | None = None
-) -> Float[np.ndarray, "samples *channels"]:
-    """Samples as float32: int16 within ±1, floats as they are. Written to `into`, where that is given."""
+def floats(audio: Num[np.ndarray, "samples *channels"]) -> Float[np.ndarray, "samples *channels"]:
+    """Samples as float32: int16 within ±1, floats as they are."""
     if audio.dtype == np.int16:
-        return np.multiply(audio, np.float32(1 / 32768), out=into, dtype=np.float32)
-    if into is None:
-        return audio
-    into[...] = audio
-    return into
+        return np.multiply(audio, np.float32(1 / 32768), dtype=np.float32)
+    return audio
+
+
+def integers(sound: Num[np.ndarray, "samples *channels"]) -> Int16[np.ndarray, "samples *channels"]:
+    """Samples as int16: floats within ±1 rounded, those beyond clipped. What was of 16 bits is what it was."""
+    if sound.dtype == np.int16:
+        return sound
+    scaled = sound * np.float32(32768)
+    np.rint(scaled, scaled)
+    np.clip(scaled, -32768, 32767, scaled)
+    return scaled.astype(np.int16)
+
+
+def put(audio: Num[np.ndarray, " samples"], into: Num[np.ndarray, " samples"]) -> None:
+    """Writes samples into their place in a batch, as `floats` or `integers`, whichever the batch has."""
+    if into.dtype == np.int16:
+        into[...] = integers(audio)
+    elif audio.dtype == np.int16:
+        np.multiply(audio, np.float32(1 / 32768), out=into, dtype=np.float32)
+    else:
+        into[...] = audio
 
 
 def read_segment(segment: Segment, sample_rate: int = 16000, *, integers: bool = False) -> Num[np.ndarray, " samples"]:

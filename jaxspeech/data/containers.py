@@ -35,14 +35,19 @@ def is_file(name: str) -> bool:
 def join(folder: str, name: str) -> str:
     """A name as seen from a folder. Paths are joined and normalised; URLs and what stands behind '#' stay as is."""
     outer, inner = split(name) if "#" in name else (name, None)
-    if remote.is_url(outer):
-        return name
-    if remote.is_url(folder) and not os.path.isabs(outer):
+    return _join(folder, outer) if inner is None else f"{_join_container(folder, outer)}#{inner}"
+
+
+def _join(folder: str, path: str) -> str:
+    if remote.is_url(path):
+        return path
+    if remote.is_url(folder) and not os.path.isabs(path):
         scheme, _, place = folder.partition("://")
-        outer = f"{scheme}://{posixpath.normpath(posixpath.join(place, outer))}"
-    else:
-        outer = os.path.normpath(os.path.join(folder, outer))
-    return outer if inner is None else f"{outer}#{inner}"
+        return f"{scheme}://{posixpath.normpath(posixpath.join(place, path))}"
+    return os.path.normpath(os.path.join(folder, path))
+
+
+_join_container = functools.lru_cache(_OPEN)(_join)  # few, and each is named by many records
 
 
 def read_bytes(name: str) -> bytes:
@@ -52,7 +57,10 @@ def read_bytes(name: str) -> bytes:
         FileNotFoundError: no such file, member or record.
         OSError, RuntimeError: it, or its container, cannot be read or is damaged.
     """
-    outer, inner = split(name)
+    return _bytes(name, *split(name))
+
+
+def _bytes(name: str, outer: str, inner: str | None) -> bytes:
     if inner is None:
         if remote.is_url(name):
             return remote.read(name)
@@ -83,12 +91,10 @@ def open_audio(name: str) -> Any:
         if not stream.size:
             raise EOFError(f"{name} has 0 bytes")
         return _sound(stream, name)
-    content = read_bytes(name)
+    content = _bytes(name, outer, inner)
     if not content:
         raise EOFError(f"{name} has 0 bytes")
-    if Pcm16.holds(content):
-        return Pcm16(content)
-    return _sound(io.BytesIO(content), name)
+    return Pcm16.of(content) or _sound(io.BytesIO(content), name)
 
 
 def _sound(stream: Any, name: str) -> soundfile.SoundFile:

@@ -25,23 +25,24 @@ class Pcm16:
 
     subtype = "PCM_16"
 
-    def __init__(self, content: bytes):
-        """`content` is what `wav` made, or a file of the same form (`holds`)."""
-        head = _WAV.unpack_from(content)
-        self.channels, self.samplerate = head[6], head[7]
-        self._samples = np.frombuffer(content, "<i2", head[12] // 2, _WAV.size).reshape(-1, self.channels)
-        self.frames = len(self._samples)
+    def __init__(self, samples: np.ndarray, rate: int):
+        """`samples` is int16[frames, channels]."""
+        self.frames, self.channels = samples.shape
+        self.samplerate = rate
+        self._samples = samples
         self._position = 0
 
-    @staticmethod
-    def holds(content: bytes) -> bool:
-        """Whether these bytes are a wav file with nothing but 16-bit samples behind the shortest header."""
+    @classmethod
+    def of(cls, content: bytes) -> "Pcm16 | None":
+        """A wav file with nothing but 16-bit samples behind the shortest header, as `wav` writes it; None: another."""
         if len(content) <= _WAV.size or content[:4] != b"RIFF":
-            return False
-        head = _WAV.unpack_from(content)
-        form = (head[2], *head[3:6], head[10], head[11])
-        whole = head[6] and head[9] == 2 * head[6] and head[12] == len(content) - _WAV.size
-        return form == (b"WAVE", b"fmt ", 16, 1, 16, b"data") and bool(whole) and head[12] % head[9] == 0
+            return None
+        _, _, kind, chunk, length, coding, channels, rate, _, frame, bits, data, size = _WAV.unpack_from(content)
+        if (kind, chunk, length, coding, bits, data) != (b"WAVE", b"fmt ", 16, 1, 16, b"data"):
+            return None
+        if not channels or frame != 2 * channels or size != len(content) - _WAV.size or size % frame:
+            return None
+        return cls(np.frombuffer(content, "<i2", offset=_WAV.size).reshape(-1, channels), rate)
 
     def seek(self, frame: int) -> None:
         self._position = frame

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from jaxspeech.models.moonshine_decoder import Cache, Decoder
 from jaxspeech.models.moonshine_encoder import INITIAL_STEM, RECEPTIVE_FIELD, STRIDE, Encoded, Encoder, frames
 from jaxspeech.nn.stack import POLICIES, unstack_layers
+from jaxspeech.ops import waveform
 from jaxspeech.ops.attention import IMPLEMENTATIONS
 from jaxspeech.ops.segments import locate
 
@@ -108,7 +109,7 @@ class Moonshine(nn.Module):
 
     def __call__(
         self,
-        audio: Float[Array, "rows samples"],
+        audio: Num[Array, "rows samples"],
         audio_start: Int[Array, "rows segments"],
         audio_length: Int[Array, "rows segments"],
         tokens: Int[Array, "rows tokens"],
@@ -123,18 +124,18 @@ class Moonshine(nn.Module):
 
     def encode(
         self,
-        audio: Float[Array, "rows samples"],
+        audio: Num[Array, "rows samples"],
         audio_start: Int[Array, "rows segments"],
         audio_length: Int[Array, "rows segments"],
     ) -> Encoded:
         """Audio to frames. What lies outside the segments does not matter, whatever it is.
 
         Args:
-            audio: 16 kHz samples, about -1 to 1.
+            audio: 16 kHz samples, about -1 to 1, or int16.
             audio_start: first sample of each segment; multiples of 384 where a row holds several.
             audio_length: its samples; 0 for an empty place.
         """
-        return self.encoder(audio, audio_start, audio_length)
+        return self.encoder(waveform.floats(audio), audio_start, audio_length)
 
     def hidden(
         self,

@@ -42,6 +42,7 @@ class Moonshine:
         config: the model's sizes and the way of computing.
         tokenizer: text to tokens; BOS and EOS are added here.
         augmentation: what training does to the audio.
+        audio_dtype: of the samples in a batch: float32 or int16.
         loss_chunk: targets whose logits are in memory at once.
         tokens_per_second: cap of a hypothesis, by language; "" is for all others (paper §3.4: 6; 6.5 in the released
             generation config; 13 is recommended for non-Latin scripts).
@@ -51,6 +52,7 @@ class Moonshine:
     config: model.MoonshineConfig
     tokenizer: Tokenizer
     augmentation: Augmentation
+    audio_dtype: str
     loss_chunk: int
     tokens_per_second: Mapping[str, float]
     min_tokens: int
@@ -131,6 +133,7 @@ class Moonshine:
             config=sizes,
             tokenizer=tokenizer,
             augmentation=Augmentation.from_config(config.data, cls.sample_rate),
+            audio_dtype=config.data.audio_dtype,
             loss_chunk=section.loss_chunk,
             tokens_per_second={"": section.tokens_per_second, **section.language_tokens_per_second},
             min_tokens=section.min_tokens,
@@ -169,21 +172,21 @@ class Moonshine:
             sample = token = 0
             for place, example in enumerate(examples):
                 tokens, length = example["tokens"], len(example["audio"])
-                audio_files.floats(example["audio"], into=audio[row, sample : sample + length])
+                audio_files.put(example["audio"], audio[row, sample : sample + length])
                 batch["audio_start"][row, place], batch["audio_length"][row, place] = sample, length
                 batch["tokens"][row, token : token + len(tokens)] = tokens
                 batch["token_start"][row, place], batch["token_length"][row, place] = token, len(tokens)
                 batch["token_limit"][row, place] = example["token_limit"]
                 following = -(-(sample + length) // model.STRIDE) * model.STRIDE
-                audio[row, sample + length : following] = 0.0
+                audio[row, sample + length : following] = 0
                 sample, token = following, token + len(tokens)
-            audio[row, sample:] = 0.0
+            audio[row, sample:] = 0
         return batch
 
     def batch_spec(self, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
         places = (shape.rows, shape.segments)
         return {
-            "audio": jax.ShapeDtypeStruct((shape.rows, shape.samples), np.float32),
+            "audio": jax.ShapeDtypeStruct((shape.rows, shape.samples), self.audio_dtype),
             "audio_start": jax.ShapeDtypeStruct(places, np.int32),
             "audio_length": jax.ShapeDtypeStruct(places, np.int32),
             "tokens": jax.ShapeDtypeStruct((shape.rows, shape.tokens), np.int32),

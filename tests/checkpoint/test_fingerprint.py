@@ -16,9 +16,11 @@ def of(tmp_path):
         row = {"id": name, "audio": "x.wav", "text": name, "duration": 1.0}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
 
-    def make(spec):
+    def make(spec, **changes):
         spec = {key: str(tmp_path / path) for key, path in spec.items()}
-        return fingerprint(base("jaxspeech.tasks.moonshine.Moonshine"), Collection.open(spec), "tokens")
+        config = base("jaxspeech.tasks.moonshine.Moonshine")
+        config.data.update(changes)
+        return fingerprint(config, Collection.open(spec), "tokens")
 
     return make
 
@@ -40,3 +42,12 @@ def test_what_changes_the_batches_is_refused_and_named(of, before, now, said):
     with pytest.raises(UserError, match="would silently train something else") as error:
         refuse_changes(of(before), of(now), "runs/a")
     assert said in str(error.value)
+
+
+def test_rounding_the_samples_to_16_bits_is_refused_too(of):
+    spec = {"a": "a.jsonl"}
+    before_the_key = {key: value for key, value in of(spec).items() if key != "data.audio_dtype"}
+    for before in (of(spec), before_the_key):
+        refuse_changes(before, of(spec), "runs/a")
+        with pytest.raises(UserError, match=r"data\.audio_dtype was 'float32', is 'int16'"):
+            refuse_changes(before, of(spec, audio_dtype="int16"), "runs/a")

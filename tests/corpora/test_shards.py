@@ -20,7 +20,7 @@ import soundfile
 import soxr
 
 from jaxspeech.corpora import shards
-from jaxspeech.corpora.encoding import Encoding, to_int16
+from jaxspeech.corpora.encoding import Encoding
 from jaxspeech.corpora.shard_check import verify
 from jaxspeech.data import audio, containers
 from jaxspeech.data.manifest import Manifest, write_manifest
@@ -128,7 +128,7 @@ def test_stretches_channels_and_pieces_become_one_piece_at_their_rate(tmp_path, 
 
 @pytest.mark.parametrize("kind", ["pcm16", "flac", "source"])
 def test_rate_resamples(tmp_path, kind):
-    sound = to_int16(noise(3, 44100, 2))
+    sound = audio.integers(noise(3, 44100, 2))
     soundfile.write(tmp_path / "a.wav", sound, 44100)
     write_manifest(tmp_path / "m.jsonl", [{"id": "a", "audio": "a.wav", "text": "", "duration": 3.0}])
     result = shards.pack(tmp_path / "m.jsonl", tmp_path / "out", Encoding(kind, 16000), processes=1)

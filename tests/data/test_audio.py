@@ -73,9 +73,13 @@ def test_integers_are_the_same_samples_before_they_are_floats(tmp_path, format, 
         if record.segments[0].channel is None:
             assert stored.dtype == (np.int16 if stays else np.float32)
         np.testing.assert_array_equal(audio.floats(stored), plain)
-        into = np.full(len(plain), np.nan, np.float32)
-        assert audio.floats(stored, into=into) is into
-        np.testing.assert_array_equal(into, plain)
+        floats, integers = np.full(len(plain), np.nan, np.float32), np.full(len(plain), 99, np.int16)
+        audio.put(stored, floats)
+        np.testing.assert_array_equal(floats, plain)
+        audio.put(plain, integers)
+        if stored.dtype == np.int16:
+            np.testing.assert_array_equal(integers, stored)
+        np.testing.assert_allclose(audio.floats(integers), np.clip(plain, -1, 32767 / 32768), atol=0.5001 / 32768)
     if rate == 16000:
         theirs = soundfile.read(path, dtype="float32", always_2d=True)[0]
         np.testing.assert_array_equal(audio.read(whole(path, 1.0, channel=0)), theirs[:, 0])

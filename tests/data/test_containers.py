@@ -85,7 +85,7 @@ def test_pcm16_records_are_read_bit_by_bit_as_libsndfile_reads_them(tmp_path):
     for channels in (1, 2):
         samples = np.concatenate([extremes, rng.integers(-32768, 32768, 4994, np.int16)]).reshape(-1, channels)
         content = wav(samples, 11025)
-        with soundfile.SoundFile(io.BytesIO(content)) as file, Pcm16(content) as ours:
+        with soundfile.SoundFile(io.BytesIO(content)) as file, Pcm16.of(content) as ours:
             for name in ("frames", "samplerate", "channels", "subtype"):
                 assert getattr(ours, name) == getattr(file, name)
             for first, count in [(0, -1), (100, 50), (len(samples) - 3, 3)]:
@@ -109,18 +109,18 @@ def test_other_wav_files_are_left_to_libsndfile(tmp_path, subtype):
     sound = np.linspace(-0.9, 0.9, 4000)
     buffer = io.BytesIO()
     soundfile.write(buffer, sound, 8000, subtype, format="WAV")
-    assert not Pcm16.holds(buffer.getvalue())
+    assert Pcm16.of(buffer.getvalue()) is None
     shard = put_into_shard(tmp_path / "x.array_record", [buffer.getvalue()])
     np.testing.assert_allclose(audio.read_segment(Segment(f"{shard}#0"), 8000), sound, atol=0.03)
 
 
 def test_a_wav_with_chunks_behind_its_samples_or_cut_off_is_left_to_libsndfile():
     content = wav(np.arange(100, dtype=np.int16)[:, None], 8000)
-    assert Pcm16.holds(content)
-    assert not Pcm16.holds(content + b"LIST\x04\0\0\0abcd")
-    assert not Pcm16.holds(content[:-2])
-    assert not Pcm16.holds(content[:30])
-    assert not Pcm16.holds(b"fLaC" + content[4:])
+    assert Pcm16.of(content)
+    assert Pcm16.of(content + b"LIST\x04\0\0\0abcd") is None
+    assert Pcm16.of(content[:-2]) is None
+    assert Pcm16.of(content[:30]) is None
+    assert Pcm16.of(b"fLaC" + content[4:]) is None
 
 
 def test_names_are_split_at_the_last_hash_behind_a_container():

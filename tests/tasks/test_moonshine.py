@@ -86,6 +86,32 @@ def test_stored_integers_are_in_the_batch_what_the_file_holds_as_floats(tmp_path
         np.testing.assert_array_equal(batch["audio"][0, start : start + 9000], expected)
 
 
+def stored(tmp_path, sound, subtype="PCM_16"):
+    soundfile.write(tmp_path / f"{subtype}.wav", sound, 16000, subtype)
+    return Record("a", "ab", len(sound) / 16000, (Segment(str(tmp_path / f"{subtype}.wav")),))
+
+
+def test_batches_of_int16_train_to_the_bit_as_batches_of_floats(tmp_path, task, params):
+    record = stored(tmp_path, 0.3 * np.random.default_rng(0).standard_normal(16000))
+    shape, found = Shape(2, 19200, 9), []
+    for each in (task, build(**{"data.audio_dtype": "int16"})):
+        batch = each.collate([[each.load(record, None)], []], shape)
+        assert batch["audio"].dtype == each.audio_dtype
+        step = jax.jit(jax.value_and_grad(lambda p, b, each=each: each.loss(p, b, jax.random.key(0), train=True).loss))
+        found.append(step(params, batch))
+    jax.tree.map(np.testing.assert_array_equal, *found)
+    assert found[0][0] > 0
+
+
+def test_batches_of_int16_round_what_is_not_of_16_bits_and_clip_what_is_too_loud(tmp_path):
+    sound = np.linspace(-1.5, 1.5, 9000, dtype=np.float32)
+    task = build(**{"data.audio_dtype": "int16"})
+    batch = task.collate([[task.load(stored(tmp_path, sound, "FLOAT"), None)]], Shape(1, 9600, 9))
+    heard = batch["audio"][0, :9000] / 32768
+    np.testing.assert_allclose(heard, np.clip(sound, -1, 32767 / 32768), atol=0.5001 / 32768)
+    assert not batch["audio"][0, 9000:].any()
+
+
 def test_decoding_writes_no_more_than_the_cap_and_nothing_for_empty_rows(task, params, examples):
     short = [dict(e, token_limit=np.int32(n)) for e, n in zip(examples, (0, 3, 5, 2))]
     batch = task.collate([[e] for e in short] + [[]], Shape(5, 19200, 9))

@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
+from jaxspeech.ops import waveform
 from jaxspeech.ops.spec_augment import spec_augment
 
 HOP = 160  # 10 ms
@@ -50,14 +51,14 @@ class Ctc(nn.Module):
     @nn.compact
     def __call__(
         self,
-        audio: Float[Array, "rows samples"],
+        audio: Num[Array, "rows samples"],
         length: Int[Array, " rows"],
         *,
         train: bool = False,
         mask_seed: Array | None = None,
     ) -> Float[Array, "rows frames classes"]:
         config = self.config
-        mel = log_mel(audio, config.mels)
+        mel = log_mel(waveform.floats(audio), config.mels)
         pairs = mel[:, : mel.shape[1] // 2 * 2].reshape(mel.shape[0], -1, 2 * config.mels)
         valid = jnp.arange(pairs.shape[1])[None, :] < frames(length)[:, None]
         features = normalize(pairs, valid)

@@ -28,11 +28,13 @@ class Ctc:
         config: the model's sizes.
         tokenizer: text to tokens; the blank is one more class behind them.
         augmentation: what training does to the audio.
+        audio_dtype: of the samples in a batch: float32 or int16.
     """
 
     config: model.CtcConfig
     tokenizer: Tokenizer
     augmentation: Augmentation
+    audio_dtype: str
 
     sample_rate = 16000
     stride = model.STRIDE
@@ -67,6 +69,7 @@ class Ctc:
             config=model.CtcConfig(vocab_size=tokenizer.vocab_size, **sizes),
             tokenizer=tokenizer,
             augmentation=Augmentation.from_config(config.data, cls.sample_rate),
+            audio_dtype=config.data.audio_dtype,
         )
 
     # The host side.
@@ -88,15 +91,16 @@ class Ctc:
         batch = {name: np.zeros(spec.shape, spec.dtype) for name, spec in self.batch_spec(shape).items()}
         for row, examples in enumerate(rows):
             for example in examples:
+                audio_files.put(example["audio"], batch["audio"][row, : len(example["audio"])])
+                batch["tokens"][row, : len(example["tokens"])] = example["tokens"]
                 for name in ("audio", "tokens"):
-                    batch[name][row, : len(example[name])] = example[name]
                     batch[f"{name}_length"][row] = len(example[name])
                 batch["mask_seed"][row] = example["mask_seed"]
         return batch
 
     def batch_spec(self, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
         return {
-            "audio": jax.ShapeDtypeStruct((shape.rows, shape.samples), np.float32),
+            "audio": jax.ShapeDtypeStruct((shape.rows, shape.samples), self.audio_dtype),
             "audio_length": jax.ShapeDtypeStruct((shape.rows,), np.int32),
             "tokens": jax.ShapeDtypeStruct((shape.rows, shape.tokens), np.int32),
             "tokens_length": jax.ShapeDtypeStruct((shape.rows,), np.int32),
