@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = configs.base("jaxspeech.tasks.moonshine.Moonshine")
     config.data.tokenizer = "characters:abc "  # only BOS = 1 and EOS = 2 are used
     base: Any = task_class(config.task).from_config(config)
-    task = dataclasses.replace(base, config=MoonshineConfig.TINY)
+    task = dataclasses.replace(base, config=MoonshineConfig.TINY, tokens_per_second={"": _RATE})
     tensors = {name: value.detach().numpy() for name, value in model.state_dict().items() if name != "proj_out.weight"}
     params = jax.tree.map(jax.numpy.asarray, moonshine_hf.from_hf_tensors(tensors, MoonshineConfig.TINY))
     rows = [[{"audio": a, "tokens": np.array([1, 2]), "token_limit": np.int32(c)}] for a, c in zip(audio, caps)]

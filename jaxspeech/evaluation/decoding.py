@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxspeech.ops.top_k import top_k
 from jaxspeech.task import Hypotheses
 
 Cache = Any  # a tree of arrays, rows first
@@ -112,10 +113,12 @@ def _likeliest(logits: Float[Array, "rows vocabulary"]) -> tuple[Int[Array, " ro
 
     `argmax` reduces pairs, which CPUs do one by one. Without a highest (NaN) it is the last token.
     """
-    vocabulary = logits.shape[-1]
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    best = jnp.min(jnp.where(logits == top, jnp.arange(vocabulary, dtype=jnp.int32), vocabulary - 1), axis=-1)
-    return best, -jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1))
+    logits = logits.T
+    vocabulary = logits.shape[0]
+    top = jnp.max(logits, axis=0)
+    tokens = jnp.arange(vocabulary, dtype=jnp.int32)[:, None]
+    best = jnp.min(jnp.where(logits == top, tokens, vocabulary - 1), axis=0)
+    return best, -jnp.log(jnp.sum(jnp.exp(logits - top), axis=0))
 
 
 def beam(
@@ -181,7 +184,7 @@ def _search(
 
         # Twice as many as there are beams: even if every beam could end, enough remain to go on with.
         scores = (now.score[:, :, None] + log_probs).reshape(rows, -1)
-        score, choice = jax.lax.top_k(scores, min(2 * beams, beams * vocabulary))
+        score, choice = top_k(scores, min(2 * beams, beams * vocabulary))
         parent, token = choice // vocabulary, (choice % vocabulary).astype(jnp.int32)
         ends = token == eos
 
