@@ -117,11 +117,16 @@ class CharacterTokenizer:
 
 
 class HuggingFaceTokenizer:
-    """A `tokenizer.json` of the `tokenizers` library, with its truncation, padding and post-processing switched off."""
+    """A `tokenizer.json` of the `tokenizers` library, with its truncation, padding and post-processing switched off.
+
+    Attributes:
+        definition: the content of that file.
+    """
 
     def __init__(self, definition: str, bos: str | None, eos: str | None):
         from tokenizers import Tokenizer as Rust
 
+        self.definition = definition
         self._state = (definition, bos, eos)
         self._rust = Rust.from_str(definition)
         self._rust.no_truncation()

@@ -75,7 +75,9 @@ def new_folder(path: PathLike, *, force: bool = False) -> Iterator[pathlib.Path]
     except OSError as error:
         if old.exists() and not target.exists():
             old.rename(target)
-        raise UserError(f"{target} could not be written: {error.strerror or error}") from error
+        culprit, why = error.filename, error.strerror or error
+        elsewhere = f"{culprit}: " if culprit and not os.fspath(culprit).startswith(str(temporary)) else ""
+        raise UserError(f"{target} could not be written: {elsewhere}{why}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -19,6 +19,7 @@ from jaxspeech.data.text import (
 from jaxspeech.errors import UserError
 from jaxspeech.interop.folder import write_json
 
+_SPECIAL = ["<unk>", "<s>", "</s>"]
 _SPACE = "▁"  # how sentencepiece writes a space
 _PROBES = 2000  # random texts on which a converted tokenizer must agree
 
@@ -61,7 +62,9 @@ def write_tokenizer(spec: str, folder: pathlib.Path, model: Vocabulary) -> list[
     tokenizer = load_tokenizer(spec)
     check_tokenizer(tokenizer, spec, model)
     if isinstance(tokenizer, HuggingFaceTokenizer):
-        definition = _file(spec, "tokenizer.json").read_bytes().decode("utf-8")
+        definition = tokenizer.definition
+        if spec.startswith("words:"):
+            definition = _with_special(tokenizers.Tokenizer.from_str(definition), _SPECIAL).to_str()
     elif isinstance(tokenizer, CharacterTokenizer):
         definition = characters(tokenizer).to_str()
     elif isinstance(tokenizer, SentencePieceTokenizer):
@@ -94,12 +97,12 @@ def write_tokenizer(spec: str, folder: pathlib.Path, model: Vocabulary) -> list[
 
 def characters(tokenizer: CharacterTokenizer) -> tokenizers.Tokenizer:
     """A `tokenizer.json` with the ids of a tokenizer of characters."""
-    names = ["<unk>", "<s>", "</s>", *tokenizer.characters]
+    names = [*_SPECIAL, *tokenizer.characters]
     result = tokenizers.Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     result.normalizer = normalizers.NFC()
     result.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?m:.)"), "isolated")  # Oniguruma's m: a dot is any character
     result.decoder = decoders.Fuse()
-    return _with_special(result, names[:3])
+    return _with_special(result, _SPECIAL)
 
 
 def sentencepiece(model: bytes) -> tokenizers.Tokenizer:

@@ -44,8 +44,8 @@ class Weights:
     eos: int = 2
 
 
-def written(spec, folder, vocab_size=2000):
-    notes = write_tokenizer(str(spec), folder, Weights(vocab_size))
+def written(spec, folder, bos=1, eos=2):
+    notes = write_tokenizer(str(spec), folder, Weights(2000, bos, eos))
     assert notes == []
     special = json.loads((folder / "special_tokens_map.json").read_text())
     assert special == {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
@@ -74,6 +74,12 @@ def test_a_tokenizer_json_is_copied_byte_for_byte(tmp_path, tokenizer_json):
 def test_characters_keep_their_ids(tmp_path, letters):
     letters = "".join(dict.fromkeys(letters))
     assert_same(CharacterTokenizer(letters), written(f"characters:{letters}", tmp_path))
+
+
+@pytest.mark.parametrize("words", ["zero one two three", "naïve café cafe\u0301s 日本", "yes"])
+def test_words_keep_their_ids(tmp_path, words):
+    own = load_tokenizer(f"words:{words}")
+    assert_same(own, written(f"words:{words}", tmp_path, own.bos, own.eos), [*TEXTS, words])
 
 
 @needs_definitions
