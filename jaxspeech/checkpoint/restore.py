@@ -34,9 +34,22 @@ def starting_params(task: Task, config: ConfigDict) -> Params:
     if wrong:
         names = ", ".join(sorted(wrong)[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise UserError(
-            f"config.init_from = {place!r} does not fit config.model: missing, unexpected or other shape: {names}"
+            f"config.init_from = {place!r} does not fit config.model{_unlike(config, place)}: missing, unexpected or "
+            f"other shape: {names}"
         )
     return jax.tree.map(jnp.asarray, params)
+
+
+def _unlike(config: ConfigDict, place: str) -> str:
+    """What `config.model` has otherwise than the config of the weights at a place."""
+    if published.is_published(place):
+        theirs = published.config_for(place)
+    else:
+        theirs = configs.from_json((_workdir_and_step(place)[0] / CONFIG).read_text(encoding="utf-8"))
+    here, there = dict(configs.flatten(config.model)), dict(configs.flatten(theirs.model))
+    other = [key for key in here.keys() & there.keys() if here[key] != there[key]]
+    told = ", ".join(f"{key} is {here[key]!r} here and {there[key]!r} there" for key in sorted(other))
+    return f" ({told})" if told else ""
 
 
 def weights(task: Task, place: str) -> Params:
