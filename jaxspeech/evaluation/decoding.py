@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxspeech.ops.top_k import top_k
+from jaxspeech.evaluation.top_k import top_k
 from jaxspeech.task import Hypotheses
 
 Cache = Any  # a tree of arrays, rows first

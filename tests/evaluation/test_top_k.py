@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxspeech.ops.top_k import top_k
+from jaxspeech.evaluation.top_k import top_k
 
 
 @pytest.mark.parametrize("k", [1, 2, 8, 20])
