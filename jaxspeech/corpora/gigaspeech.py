@@ -106,9 +106,11 @@ class GigaSpeech:
 
     def _segment(self, segment: dict[str, Any], recording: str, place: Any) -> Found | Rejected:
         try:
-            name, text = str(segment["sid"]), str(segment["text_tn"])
+            name, text = segment["sid"], segment["text_tn"]
+            if not (isinstance(name, str) and isinstance(text, str)):
+                raise ValueError(f"sid is {name!r}, text_tn {text!r}")
             begin, end = float(segment["begin_time"]), float(segment["end_time"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             where = f"{_FILE}:{segment.get('sid') or recording}"
             return Rejected(where, "bad segment", f"no usable sid, begin_time, end_time or text_tn ({error})")
         where = f"{_FILE}:{name}"

@@ -108,6 +108,8 @@ def _split(path: str) -> str:
 def _word(stamp: dict[str, Any]) -> list[Any]:
     """[word, start, end]: Whisper writes words with the space before them."""
     word, start, end = stamp["word"], float(stamp["start"]), float(stamp["end"])
+    if not isinstance(word, str):
+        raise TypeError(f"a word is {word!r}")
     if not 0 <= start <= end:
         raise ValueError(f"the word {word!r} goes from {start:g} s to {end:g} s")
-    return [str(word).strip(), start, end]
+    return [word.strip(), start, end]

@@ -92,13 +92,15 @@ def test_broken_segments_are_rejected_and_stop_nothing(corpus):
     path = corpus / "GigaSpeech.json"
     whole = json.loads(path.read_text())
     broken = segment("POD1_S8", 0.5, "BACKWARDS", "XL", end_time=0.4)
-    whole["audios"][0]["segments"][:0] = [broken, {"sid": "POD1_S9", "subsets": ["{XL}"]}]
+    without_text = segment("POD1_S10", 0.5, None, "XL")
+    whole["audios"][0]["segments"][:0] = [broken, {"sid": "POD1_S9", "subsets": ["{XL}"]}, without_text]
     whole["audios"].insert(1, {"aid": "POD9"})
     path.write_text(json.dumps(whole))
     items = list(opened(corpus).items("XL"))
     assert [(item.where, item.reason) for item in items if isinstance(item, Rejected)] == [
         ("GigaSpeech.json:POD1_S8", "bad segment"),
         ("GigaSpeech.json:POD1_S9", "bad segment"),
+        ("GigaSpeech.json:POD1_S10", "bad segment"),
         ("GigaSpeech.json", "bad recording"),
     ]
     assert sum(isinstance(item, Found) for item in items) == 3

@@ -69,6 +69,7 @@ def test_bad_entries_are_named_and_the_rest_is_kept(tmp_path):
         good | {"timestamps": [{"word": "x", "start": 2.0, "end": 1.0}]},
         good | {"timestamps": [{"word": "x", "start": 2.0}]},
         good | {"timestamps": None},
+        good | {"timestamps": [{"word": None, "start": 1.0, "end": 2.0}]},
         {"id": "a", "text": "x"},
         {"id": "a", "audio": "a.wav"},
     ]
@@ -79,8 +80,9 @@ def test_bad_entries_are_named_and_the_rest_is_kept(tmp_path):
         ("3", "bad words"),
         ("4", "bad words"),
         ("5", "bad words"),
-        ("6", "no audio"),
-        ("7", "no transcript"),
+        ("6", "bad words"),
+        ("7", "no audio"),
+        ("8", "no transcript"),
     ]
 
 
