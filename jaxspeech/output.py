@@ -1,4 +1,4 @@
-"""Files and folders that are written: whole or not at all, and one line where they cannot be."""
+"""Files and folders that are written: where, whole or not at all, and one line where they cannot be."""
 
 import os
 import pathlib
@@ -18,6 +18,11 @@ def folder(path: str | os.PathLike[str], option: str) -> pathlib.Path:
     if not os.access(out, os.W_OK):
         raise UserError(f"{option}={path} cannot be written; choose another folder")
     return out
+
+
+def cache_folder() -> pathlib.Path:
+    """Where what can be made again is kept for the user: `$XDG_CACHE_HOME/jaxspeech`."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxspeech"
 
 
 def write(path: pathlib.Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ venv="${JAXSPEECH_VENV:-.venv}"
 echo "Installing into $venv (a minute or two the first time) …"
 "$venv/bin/python" -m pip install --quiet --upgrade pip
 "$venv/bin/python" -m pip install --quiet -e '.[synth]'
+"$venv/bin/python" -m jaxspeech.ops.native || echo "Going on without: training on a CPU is slower then."
 export PATH="$PWD/$venv/bin:$venv/bin:$PATH"
 started=$SECONDS
 

@@ -9,4 +9,5 @@ venv="${JAXSPEECH_VENV:-.venv}"
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --upgrade pip
 "$venv/bin/python" -m pip install --quiet -e '.[test]'
+"$venv/bin/python" -m jaxspeech.ops.native || true  # without a C++ compiler their tests are skipped
 exec "$venv/bin/python" -m pytest "$@"

@@ -6,8 +6,8 @@ import os
 import pathlib
 from typing import Any
 
-from jaxspeech.data import sidecar
 from jaxspeech.errors import UserError
+from jaxspeech.output import cache_folder
 
 
 def is_url(name: str) -> bool:
@@ -91,7 +91,7 @@ def beside(url: str) -> str:
 
 
 def _place(url: str, content: str) -> pathlib.Path:
-    return sidecar.cache_folder() / "remote" / hashlib.sha256(f"{url}\n{content}".encode()).hexdigest()[:32]
+    return cache_folder() / "remote" / hashlib.sha256(f"{url}\n{content}".encode()).hexdigest()[:32]
 
 
 def _system(url: str) -> tuple[Any, str]:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxspeech.output import cache_folder
+
 
 def load(path: str, kind: str, key: str) -> dict[str, np.ndarray] | None:
     """The arrays saved for the file at `path` under `kind`, if they were saved with the same `key`; else None."""
@@ -45,11 +47,6 @@ def save(path: str, kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> pa
             if temporary is not None:
                 pathlib.Path(temporary).unlink(missing_ok=True)
     return None
-
-
-def cache_folder() -> pathlib.Path:
-    """Where caches go that cannot stand beside their file: `$XDG_CACHE_HOME/jaxspeech`."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "jaxspeech"
 
 
 def _places(path: str, kind: str) -> tuple[pathlib.Path, pathlib.Path]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxspeech.ops.attention_chunked import chunked
 from jaxspeech.ops.attention_kernels import cudnn, pallas
+from jaxspeech.ops.attention_native import fits, native
 from jaxspeech.ops.segments import visible
 
 # Below any score; finite, so that no row of the softmax is a difference of infinities.
@@ -60,7 +61,7 @@ def attention(
 def choose(platform: str, query: jax.Array, key: jax.Array, *, packed: bool, cross: bool) -> str:
     """The implementation that fits a platform ("cpu", "gpu", "tpu") and these arguments."""
     if platform == "cpu":
-        return "chunked"
+        return "native" if fits(query) else "chunked"
     half = query.dtype in (jnp.bfloat16, jnp.float16)
     if platform == "gpu" and half and not packed:
         return "cudnn"
@@ -94,6 +95,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     "reference": reference,
     "xla": xla,
     "chunked": chunked,
+    "native": native,
     "cudnn": cudnn,
     "pallas": pallas,
 }

@@ -7,6 +7,7 @@ import pytest
 
 from jaxspeech.ops import attention as module
 from jaxspeech.ops import attention_chunked, attention_kernels
+from jaxspeech.ops import native as kernels
 from jaxspeech.ops.attention import attention, choose
 
 HEADS = 2
@@ -87,8 +88,13 @@ def slow(*values):
     return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
+NATIVE = pytest.param(
+    "native", marks=pytest.mark.skipif(not kernels.load(), reason="not compiled: python -m jaxspeech.ops.native")
+)
+
+
 @pytest.mark.parametrize("dim", [36, 52, 64, 128])
-@pytest.mark.parametrize("implementation", ["xla", "chunked"])
+@pytest.mark.parametrize("implementation", ["xla", "chunked", NATIVE])
 def test_values_and_gradients_equal_the_definition(implementation, dim):
     assert max(errors(implementation, dim).values()) <= 1e-5
 
@@ -119,7 +125,7 @@ def test_bfloat16_is_as_good_as_bfloat16_can_be(implementation):
     assert max(errors(implementation, 36, dtype=jnp.bfloat16).values()) <= 3e-2
 
 
-@pytest.mark.parametrize("implementation", ["xla", "chunked", "pallas"])
+@pytest.mark.parametrize("implementation", ["xla", "chunked", "pallas", NATIVE])
 def test_nothing_leaks_across_segments(implementation):
     (query, key, value, d_mixed), _ = arrays(36)
     first, second = QUERIES[1] == 1, QUERIES[1] == 2
@@ -144,6 +150,7 @@ def test_the_platform_and_the_shapes_choose():
         return choose(platform, x, x, **options)
 
     assert pick("cpu", 100, packed=False, cross=False) == "chunked"
+    assert pick("cpu", 100, jnp.float32, packed=False, cross=False) == ("native" if kernels.load() else "chunked")
     assert pick("gpu", 2000, packed=False, cross=True) == "cudnn"
     assert pick("gpu", 2000, packed=True, cross=False) == "pallas"
     assert pick("gpu", 2000, packed=True, cross=True) == "chunked"
