@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    torch, model = peer.load(spread=0.08)
-    model.eval()
+    peers = peer.Elsewhere(Theirs)
     seconds = np.random.default_rng(1).uniform(1.0, 15.0, args.clips)
     audio, _ = peer.utterances(list(seconds))
     caps = [max(int(len(a) * _RATE) // 16000, 8) for a in audio]
@@ -42,8 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config.data.tokenizer = "characters:abc "  # only BOS = 1 and EOS = 2 are used
     base: Any = task_class(config.task).from_config(config)
     task = dataclasses.replace(base, config=MoonshineConfig.TINY, tokens_per_second={"": _RATE})
-    tensors = {name: value.detach().numpy() for name, value in model.state_dict().items() if name != "proj_out.weight"}
-    params = jax.tree.map(jax.numpy.asarray, moonshine_hf.from_hf_tensors(tensors, MoonshineConfig.TINY))
+    params = moonshine_hf.from_hf_tensors(peers.call("tensors"), MoonshineConfig.TINY)
+    params = jax.tree.map(jax.numpy.asarray, params)
     rows = [[{"audio": a, "tokens": np.array([1, 2]), "token_limit": np.int32(c)}] for a, c in zip(audio, caps)]
     batches = []
     for shape, records in _plan([len(a) for a in audio], task.sample_rate):
@@ -51,8 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         batches.append((records, jax.tree.map(jax.numpy.asarray, task.collate(full, shape))))
     decode = jax.jit(functools.partial(task.decode))
 
-    padded = peer.batch(torch, audio, [np.array([1, 2])] * len(audio))
-    inputs = {name: padded[name] for name in ("input_values", "attention_mask")}
+    peers.call("prepare", audio)
 
     def ours() -> dict[int, list[int]]:
         found = {}
@@ -61,23 +59,47 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             found.update({i: out.tokens[row, : out.length[row]].tolist() for row, i in enumerate(records)})
         return found
 
-    def theirs() -> Any:
-        with torch.no_grad():
-            return model.generate(**inputs, max_new_tokens=max(caps), do_sample=False)
-
-    mine, other, ratio = in_turn(ours, theirs, args.rounds)
+    mine, other, ratio = in_turn(ours, lambda: peers.call("generate", max(caps)), args.rounds)
     found, equal = ours(), 0
     for row, (sound, cap) in enumerate(zip(audio, caps)):
-        with torch.no_grad():
-            single = model.generate(input_values=torch.from_numpy(sound[None]), max_new_tokens=cap, do_sample=False)
-        ids = [token for token in single[0].tolist()[1:] if token != 2]
-        equal += ids == found[row]
+        equal += peers.call("single", sound, cap) == found[row]
     total = float(seconds.sum())
     print(
         f"jaxspeech RTFx {total / mine:.0f}, transformers RTFx {total / other:.0f}, ratio {ratio:.2f}; "
         f"tokens equal to the peer's singles for {equal} of {len(audio)} clips"
     )
     return {"rtfx": total / mine, "peer_rtfx": total / other, "ratio": ratio, "equal": equal, "clips": len(audio)}
+
+
+class Theirs:
+    """Greedy decoding by the peer, in its own process."""
+
+    def __init__(self) -> None:
+        self.torch, model = peer.load(spread=0.08)
+        self.model = model.eval()
+        self.inputs: dict[str, Any] = {}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Its weights."""
+        state = self.model.state_dict()
+        return {name: value.detach().numpy() for name, value in state.items() if name != "proj_out.weight"}
+
+    def prepare(self, audio: Sequence[np.ndarray]) -> None:
+        """Keeps clips as one batch for `generate`."""
+        padded = peer.batch(self.torch, audio, [np.array([1, 2])] * len(audio))
+        self.inputs = {name: padded[name] for name in ("input_values", "attention_mask")}
+
+    def generate(self, cap: int) -> None:
+        """Decodes the batch, at most so many tokens each."""
+        with self.torch.no_grad():
+            self.model.generate(**self.inputs, max_new_tokens=cap, do_sample=False)
+
+    def single(self, sound: np.ndarray, cap: int) -> list[int]:
+        """Tokens of one clip by itself, without BOS and EOS."""
+        with self.torch.no_grad():
+            one = self.torch.from_numpy(sound[None])
+            tokens = self.model.generate(input_values=one, max_new_tokens=cap, do_sample=False)
+        return [token for token in tokens[0].tolist()[1:] if token != 2]
 
 
 def _plan(samples: Sequence[int], rate: int) -> list[tuple[Shape, list[int]]]:

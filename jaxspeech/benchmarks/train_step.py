@@ -1,6 +1,7 @@
 """`jaxspeech bench train_step`: forward, backward and AdamW of Moonshine tiny in fp32, against eager PyTorch."""
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,20 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    torch, model = peer.load()
-    ours, theirs = Ours(args.tokenizer), Theirs(torch, model)
-    results: dict[str, Any] = {"products": _compare_products(torch, args.rounds)}
+    theirs = peer.Elsewhere(Theirs)
+    ours = Ours(args.tokenizer)
+    results: dict[str, Any] = {"products": _compare_products(theirs, args.rounds)}
     for name, seconds in _CASES.items():
         audio, tokens = peer.utterances(seconds)
         shape = Shape(len(audio), len(audio[0]), len(tokens[0]))
         step = ours.prepare([(shape, audio, tokens)])
-        results[name] = _compare(name, step, theirs.prepare([(audio, tokens)]), sum(seconds), args.rounds)
+        number = theirs.call("prepare", [(audio, tokens)])
+        results[name] = _compare(name, step, functools.partial(theirs.call, "step", number), sum(seconds), args.rounds)
     if args.utterances:
         results["mix"] = _compare_mix(ours, theirs, args)
     return results
 
 
-def _compare_products(torch: Any, rounds: int) -> dict[str, float]:
+def _compare_products(peers: peer.Elsewhere, rounds: int) -> dict[str, float]:
     """Both matrix products of a feed-forward layer on 4 x 10 s, alone: most of a step's arithmetic is of this kind.
 
     It is done by the libraries (on a CPU, XLA's and PyTorch's), so this ratio tells which part of the steps' is theirs.
@@ -57,24 +59,20 @@ def _compare_products(torch: Any, rounds: int) -> dict[str, float]:
     arrays = [rng.standard_normal(shape, np.float32) for shape in ((frames, dim), (dim, hidden), (hidden, dim))]
     x, up, down = map(jax.numpy.asarray, arrays)
     work = jax.jit(lambda x, up, down: x @ up @ down)
-    tensors = [torch.from_numpy(array) for array in arrays]
+    peers.call("keep", arrays)
     times = 20  # products are short
 
     def ours() -> None:
         for _ in range(times):
             jax.block_until_ready(work(x, up, down))
 
-    def theirs() -> None:
-        for _ in range(times):
-            tensors[0] @ tensors[1] @ tensors[2]
-
-    mine, other, ratio = in_turn(ours, theirs, rounds)
+    mine, other, ratio = in_turn(ours, lambda: peers.call("multiply", times), rounds)
     rate = times * 4 * frames * dim * hidden / 1e9
     print(f"products: jaxspeech {rate / mine:.0f} GFLOP/s, transformers {rate / other:.0f} GFLOP/s, ratio {ratio:.2f}")
     return {"gflops": rate / mine, "peer_gflops": rate / other, "ratio": ratio}
 
 
-def _compare_mix(ours: "Ours", theirs: "Theirs", args: argparse.Namespace) -> dict[str, float]:
+def _compare_mix(ours: "Ours", theirs: peer.Elsewhere, args: argparse.Namespace) -> dict[str, float]:
     """The same utterances: ours in planned buckets, the peer's in random batches of 16 padded to their longest."""
     seconds = mixed_law(args.utterances)
     audio, tokens = peer.utterances(seconds.tolist())
@@ -89,7 +87,8 @@ def _compare_mix(ours: "Ours", theirs: "Theirs", args: argparse.Namespace) -> di
         batches.append((shape, [audio[r] for r in records], [tokens[r] for r in records]))
     groups = [range(i, min(i + 16, len(audio))) for i in range(0, len(audio), 16)]
     random = [([audio[i] for i in group], [tokens[i] for i in group]) for group in groups]
-    return _compare("mix", ours.prepare(batches), theirs.prepare(random), float(sum(seconds)), max(args.rounds // 2, 2))
+    other = functools.partial(theirs.call, "step", theirs.call("prepare", random))
+    return _compare("mix", ours.prepare(batches), other, float(sum(seconds)), max(args.rounds // 2, 2))
 
 
 def _compare(
@@ -152,21 +151,33 @@ class Ours:
 
 
 class Theirs:
-    """Forward, backward and AdamW of the peer."""
+    """Forward, backward and AdamW of the peer, in its own process."""
 
-    def __init__(self, torch: Any, model: Any) -> None:
-        self.torch, self.model = torch, model.train()
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    def __init__(self) -> None:
+        self.torch, model = peer.load()
+        self.model = model.train()
+        self.optimizer = self.torch.optim.AdamW(model.parameters(), lr=1e-4)
+        self.prepared: list[list[dict[str, Any]]] = []
+        self.factors: list[Any] = []
 
-    def prepare(self, batches: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]]) -> Callable[[], object]:
-        """A function that takes one step on each batch."""
-        tensors = [peer.batch(self.torch, audio, tokens) for audio, tokens in batches]
+    def prepare(self, batches: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]]) -> int:
+        """Keeps batches; returns their number for `step`."""
+        self.prepared.append([peer.batch(self.torch, audio, tokens) for audio, tokens in batches])
+        return len(self.prepared) - 1
 
-        def work() -> None:
-            for batch in tqdm(tensors, "transformers", disable=None, leave=False):
-                self.optimizer.zero_grad(set_to_none=True)
-                self.model(**batch).loss.backward()
-                self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-                self.optimizer.step()
+    def step(self, number: int) -> None:
+        """Takes one step on each of these batches."""
+        for batch in tqdm(self.prepared[number], "transformers", disable=None, leave=False):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.model(**batch).loss.backward()
+            self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
 
-        return work
+    def keep(self, arrays: Sequence[np.ndarray]) -> None:
+        """Keeps the factors of `multiply`."""
+        self.factors = [self.torch.from_numpy(array) for array in arrays]
+
+    def multiply(self, times: int) -> None:
+        """The product of all that was kept, so many times."""
+        for _ in range(times):
+            self.factors[0] @ self.factors[1] @ self.factors[2]
