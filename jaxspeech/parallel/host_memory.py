@@ -10,7 +10,8 @@ import importlib.metadata
 import importlib.util
 import os
 
-# malloc.h: the parameters of mallopt.
+# malloc.h: the parameters of mallopt. A trim threshold of -1 is none; any other, 2 GiB at most, is less than a large
+# step leaves free.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
@@ -27,7 +28,7 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     # One arena, grown by 256 MiB at a time and never trimmed; no block is mapped (and unmapped) on its own.
-    wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1), (_TOP_PAD, 256 * 2**20))
+    wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_ARENA_MAX, 1), (_TOP_PAD, 256 * 2**20))
     return all([mallopt(parameter, value) for parameter, value in wanted])
 
 
