@@ -71,7 +71,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["jaxspeech", "jaxspeech.*"]),
-    package_data={"jaxspeech": ["py.typed", "ops/native/*.cc"]},
+    package_data={"jaxspeech": ["py.typed", "ops/native/*.cc", "ops/native/*.h"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["jaxspeech=jaxspeech.cli:main"]},

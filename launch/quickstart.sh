@@ -11,6 +11,7 @@ echo "Installing into $venv (a minute or two the first time) …"
 "$venv/bin/python" -m pip install --quiet -e '.[synth]'
 "$venv/bin/python" -m jaxspeech.ops.native || echo "Going on without: training on a CPU is slower then."
 export PATH="$PWD/$venv/bin:$venv/bin:$PATH"
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"  # huge pages: a few percent; others ignore it
 started=$SECONDS
 
 echo; echo "1. Speech: number strings and commands, spoken by espeak-ng"

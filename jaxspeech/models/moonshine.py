@@ -154,7 +154,10 @@ class Moonshine(nn.Module):
     def step(
         self, cache: Cache, token: Int[Array, " rows"], index: Int[Array, ""]
     ) -> tuple[Float[Array, "rows vocabulary"], Cache]:
-        """fp32 logits of the token after `token`, which stands at position `index` (the same in all rows)."""
+        """fp32 logits of the token after `token`, which stands at position `index` (the same in all rows).
+
+        After EOS a row has ended: its logits mean nothing any more. At position 0 any token is a beginning.
+        """
         return self.decoder.step(cache, token, index)
 
 

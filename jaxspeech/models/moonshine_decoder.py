@@ -82,13 +82,12 @@ class DecoderLayer(nn.Module):
         x = x + self.cross_attention.cross(self.cross_attention_norm(x), segments, memory, memory_segments)
         return x + self.mlp(self.mlp_norm(x))
 
-    def step(self, x, keys, values, cross_keys, cross_values, frame_segments, index, turns):
+    def step(self, x, keys, values, cross_keys, cross_values, so_far, frame_segments, index, turns):
         """One token [rows, 1, dim] at position `index`; gives it and the keys and values with its own written in."""
         y = self.self_attention_norm(x)
         key, value = self.self_attention.remember(y, turns)
         keys = jax.lax.dynamic_update_slice_in_dim(keys, key, index, axis=3)
         values = jax.lax.dynamic_update_slice_in_dim(values, value, index, axis=2)
-        so_far = (jnp.arange(values.shape[2]) <= index).astype(jnp.int32)[None]
         x = x + self.self_attention.recall(y, keys, values, so_far, turns)
         x = x + self.cross_attention.recall(self.cross_attention_norm(x), cross_keys, cross_values, frame_segments)
         return x + self.mlp(self.mlp_norm(x)), keys, values
@@ -163,6 +162,10 @@ class Decoder(nn.Module):
         x = self._embed(token[:, None])
         positions = jnp.broadcast_to(index, (token.shape[0], 1))
         turns = rotations(positions, cache.values[0].shape[2], self.config.rotary_dims, self.config.head_dim)
+        # A row that has ended is looked after no more: whatever becomes of it, it reads nothing of its cache.
+        going = ((token != self.config.eos) | (index == 0))[:, None]
+        so_far = (going & (jnp.arange(cache.values[0].shape[2]) <= index)).astype(jnp.int32)
+        frame_segments = jnp.where(going, cache.frame_segments, 0)
         keys, values = [], []
         for number, layer in enumerate(self.layer):
             x, key, value = layer.step(
@@ -171,7 +174,8 @@ class Decoder(nn.Module):
                 cache.values[number],
                 cache.cross_keys[number],
                 cache.cross_values[number],
-                cache.frame_segments,
+                so_far,
+                frame_segments,
                 index,
                 turns,
             )

@@ -9,8 +9,6 @@ import numpy as np
 from jaxspeech.errors import UserError
 from jaxspeech.ops import native as kernels
 
-_FORWARD, _BACKWARD = kernels.TARGETS
-
 
 def fits(query: jax.Array) -> bool:
     """Whether the kernel has been compiled and takes these queries: fp32, not sharded."""
@@ -48,12 +46,12 @@ def _forward(static, *arguments):
     rows, queries, heads, _ = arguments[0].shape
     # Beside the mixed values, the logarithm of each softmax's denominator.
     shapes = (rows, queries, heads, arguments[2].shape[3]), (rows, heads, queries)
-    mixed, normaliser = _call(_FORWARD, _floats(*shapes), static, *arguments)
+    mixed, normaliser = _call(kernels.FORWARD, _floats(*shapes), static, *arguments)
     return mixed, (*arguments, mixed, normaliser)
 
 
 def _backward(static, residuals, d_mixed):
-    gradients = _call(_BACKWARD, _floats(*(x.shape for x in residuals[:3])), static, *residuals, d_mixed)
+    gradients = _call(kernels.BACKWARD, _floats(*(x.shape for x in residuals[:3])), static, *residuals, d_mixed)
     none = (np.zeros(x.shape, jax.dtypes.float0) for x in residuals[3:5])
     return *gradients, *none
 

@@ -1,4 +1,5 @@
 import os
+import pathlib
 import shutil
 import stat
 import subprocess
@@ -44,18 +45,23 @@ def test_without_a_compiler_one_line_says_so(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+# A compiler that gets one number wrong: softmax of half the score; the last three keys' values left out.
 @compiler
-def test_kernels_that_compute_something_else_are_not_kept(tmp_path):
-    # A compiler that gets one constant wrong: softmax over half of the score.
-    wrong = tmp_path / "c++"
-    wrong.write_text(
-        "#!/bin/sh\n"
-        "for word; do case $word in *attention.cc) source=$word;; esac; done\n"
-        f"sed 's/1.44269504f/0.72134752f/' \"$source\" > {tmp_path}/wrong.cc\n"
-        f'exec c++ $(echo "$@" | sed "s|[^ ]*attention.cc|{tmp_path}/wrong.cc|")\n'
-    )
-    wrong.chmod(wrong.stat().st_mode | stat.S_IXUSR)
-    done = make(tmp_path / "cache", CXX=str(wrong))
+@pytest.mark.parametrize(
+    ("source", "right", "wrong"),
+    [
+        ("attention.cc", "Exp(Load(line + j) - Fill(top))", "Exp(0.5f * (Load(line + j) - Fill(top)))"),
+        ("recall.cc", "j < count; ++j) {", "j < count - 3; ++j) {"),
+    ],
+)
+def test_kernels_that_compute_something_else_are_not_kept(tmp_path, source, right, wrong):
+    text = (pathlib.Path(native.__file__).parent / source).read_text()
+    assert right in text
+    (tmp_path / source).write_text(text.replace(right, wrong))
+    program = tmp_path / "c++"
+    program.write_text(f'#!/bin/sh\nexec c++ $(echo "$@" | sed "s|[^ ]*{source}|{tmp_path}/{source}|")\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    done = make(tmp_path / "cache", CXX=str(program))
     assert done.returncode == 2
     assert "wrong by" in done.stderr
     assert "not kept" in done.stderr

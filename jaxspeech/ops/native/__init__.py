@@ -19,8 +19,10 @@ import jaxlib
 from jaxspeech.errors import UserError
 from jaxspeech.output import cache_folder
 
-TARGETS = ("jaxspeech_attention_forward", "jaxspeech_attention_backward")
-_SOURCE = pathlib.Path(__file__).with_name("attention.cc")
+FORWARD, BACKWARD, RECALL = "jaxspeech_attention_forward", "jaxspeech_attention_backward", "jaxspeech_recall"
+_FOLDER = pathlib.Path(__file__).parent
+_SOURCES = [_FOLDER / "attention.cc", _FOLDER / "recall.cc"]
+_HEADER = _FOLDER / "heads.h"
 _COMPILERS = ("c++", "g++", "clang++")
 # For this very processor. Sums may be fused; nothing else of IEEE arithmetic is given up.
 _OPTIONS = ["-O3", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-w"]
@@ -43,7 +45,8 @@ def load() -> bool:
 
 def library() -> pathlib.Path:
     """Where the compiled kernels are or would be; the name tells what they were compiled from and for."""
-    made_of = f"{_SOURCE.read_text(encoding='utf-8')}\n{jaxlib.__version__}\n{_OPTIONS}\n{_processor()}"
+    source = "\n".join(path.read_text(encoding="utf-8") for path in [*_SOURCES, _HEADER])
+    made_of = f"{source}\n{jaxlib.__version__}\n{_OPTIONS}\n{_processor()}"
     return cache_folder() / "kernels" / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.so"
 
 
@@ -58,18 +61,19 @@ def compile_to(path: pathlib.Path) -> None:
     if compiler is None:
         where = f"CXX={wanted} is not a program" if wanted else f"none of {', '.join(_COMPILERS)} is installed"
         raise UserError(f"no C++ compiler: {where}; install one, or go without (training on CPUs is slower)")
-    options = [*_OPTIONS, *_PROCESSOR.get(platform.machine(), []), f"-I{jax.ffi.include_dir()}"]
+    options = [*_OPTIONS, *_PROCESSOR.get(platform.machine(), []), f"-I{_FOLDER}", f"-I{jax.ffi.include_dir()}"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([compiler, *options, str(_SOURCE), "-o", str(path)], capture_output=True, text=True)
+    command = [compiler, *options, *map(str, _SOURCES), "-o", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no reason given"]
-        raise UserError(f"{compiler} does not compile {_SOURCE}: {lines[0]}; set CXX to another compiler")
+        raise UserError(f"{compiler} does not compile {_FOLDER}: {lines[0]}; set CXX to another compiler")
 
 
 def register(path: pathlib.Path) -> None:
     """Makes the kernels in a compiled file known to XLA."""
     kernels = ctypes.CDLL(str(path))
-    for target in TARGETS:
+    for target in (FORWARD, BACKWARD, RECALL):
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(kernels, target)), platform="cpu")
 
 
